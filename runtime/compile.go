@@ -1,0 +1,193 @@
+package runtime
+
+import (
+	"fmt"
+
+	ort "github.com/yalue/onnxruntime_go"
+
+	"distill/runtime/graph"
+	"distill/runtime/graph/onnx"
+)
+
+// Step is a compiled Program over a Store.
+type Step interface {
+	// Run feeds the inputs by name, computes once, puts the updates into the store and returns the outputs, which are
+	// the caller's. Tensors of the store from before a Run may be written over by the Run after it.
+	Run(in map[string]graph.Tensor) (map[string]graph.Tensor, error)
+	Close() error
+}
+
+// Engine names what runs a Program.
+type Engine string
+
+// The engines. Both compute the same; Gorgonia's is the plain reference.
+const (
+	ONNXRuntime Engine = "onnxruntime"
+	Gorgonia    Engine = "gorgonia"
+)
+
+// Compile makes a Program ready to run on the store, which must hold all that it reads. ONNX Runtime gets one model of
+// forward, backward and update; a target that is set replaces the one probed for this machine.
+func Compile(p *graph.Program, s *graph.Store, e Engine, opts Options, target *graph.Target) (Step, error) {
+	switch e {
+	case Gorgonia:
+		tape, err := graph.NewTape(p)
+		if err != nil {
+			return nil, err
+		}
+		return tapeStep{tape, s}, nil
+	case ONNXRuntime:
+		if target == nil {
+			t, err := Probe(opts)
+			if err != nil {
+				return nil, err
+			}
+			target = &t
+		}
+		return newORTStep(p, s, opts, *target)
+	}
+	return nil, fmt.Errorf("runtime: there is no engine %q, only %q and %q", e, ONNXRuntime, Gorgonia)
+}
+
+type tapeStep struct {
+	tape  *graph.Tape
+	store *graph.Store
+}
+
+func (t tapeStep) Run(in map[string]graph.Tensor) (map[string]graph.Tensor, error) {
+	return t.tape.Run(in, t.store)
+}
+
+func (t tapeStep) Close() error { return t.tape.Close() }
+
+// ortStep runs a lowered Program. What it updates alternates between two buffers: the store's, which the run reads, and a
+// spare one that it writes; then they change places.
+type ortStep struct {
+	program *graph.Program
+	store   *graph.Store
+	session *Session
+	spare   map[string]graph.Tensor // by stored name
+	wrapped map[*float32]ort.Value  // of stored and spare tensors, by first element
+	outputs []ort.Value             // of the program's outputs, reused
+}
+
+func newORTStep(p *graph.Program, s *graph.Store, opts Options, target graph.Target) (*ortStep, error) {
+	m, err := onnx.Lower(p, onnx.Lowering{Target: target})
+	if err != nil {
+		return nil, err
+	}
+	b, err := m.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	session, err := NewSession(b, opts)
+	if err != nil {
+		return nil, err
+	}
+	o := &ortStep{program: p, store: s, session: session, spare: map[string]graph.Tensor{}, wrapped: map[*float32]ort.Value{}}
+	for _, u := range p.Updates {
+		o.spare[u.Name] = graph.NewTensor(graph.Float32, graph.ShapeOf(u.Node)...)
+	}
+	for _, out := range p.Outputs {
+		v, err := emptyValue(graph.ShapeOf(out.Node))
+		if err != nil {
+			o.Close()
+			return nil, err
+		}
+		o.outputs = append(o.outputs, v)
+	}
+	return o, nil
+}
+
+func emptyValue(s graph.Shape) (ort.Value, error) {
+	if len(s) == 0 {
+		return ort.NewEmptyScalar[float32]()
+	}
+	return wrap(graph.NewTensor(graph.Float32, s...))
+}
+
+// stored wraps a tensor of the store once.
+func (o *ortStep) stored(t graph.Tensor) (ort.Value, error) {
+	key := &t.F[0]
+	if v, ok := o.wrapped[key]; ok {
+		return v, nil
+	}
+	v, err := wrap(t)
+	if err == nil {
+		o.wrapped[key] = v
+	}
+	return v, err
+}
+
+func (o *ortStep) Run(in map[string]graph.Tensor) (map[string]graph.Tensor, error) {
+	var own []ort.Value // made for this run alone
+	defer func() { destroy(own) }()
+	var feed []ort.Value
+	for _, l := range o.program.Inputs {
+		t, ok := in[l.Name]
+		if !ok && l.Knob {
+			t, ok = graph.Scalar(l.Default), true
+		}
+		if !ok || !t.Shape.Equal(l.Shape) || t.DType() != l.DType {
+			return nil, fmt.Errorf("runtime: run: input %s is %v %v, the program takes %v %v", l.Name, t.DType(), t.Shape, l.DType, l.Shape)
+		}
+		v, err := wrap(t)
+		if err != nil {
+			return nil, fmt.Errorf("runtime: run: input %s: %w", l.Name, err)
+		}
+		own, feed = append(own, v), append(feed, v)
+	}
+	for _, l := range o.program.Stored {
+		t, ok := o.store.Tensor(l.Name)
+		if !ok || !t.Shape.Equal(l.Shape) {
+			return nil, fmt.Errorf("runtime: run: the store has no %s of shape %v", l.Name, l.Shape)
+		}
+		v, err := o.stored(t)
+		if err != nil {
+			return nil, fmt.Errorf("runtime: run: stored %s: %w", l.Name, err)
+		}
+		feed = append(feed, v)
+	}
+	fetch := append([]ort.Value(nil), o.outputs...)
+	for _, u := range o.program.Updates {
+		v, err := o.stored(o.spare[u.Name])
+		if err != nil {
+			return nil, fmt.Errorf("runtime: run: update %s: %w", u.Name, err)
+		}
+		fetch = append(fetch, v)
+	}
+	if err := o.session.run(feed, fetch); err != nil {
+		return nil, fmt.Errorf("runtime: run: %w", err)
+	}
+	return o.take(fetch)
+}
+
+// take copies the outputs and exchanges what was updated with the store.
+func (o *ortStep) take(fetch []ort.Value) (map[string]graph.Tensor, error) {
+	outputs := make(map[string]graph.Tensor, len(o.outputs))
+	for i, out := range o.program.Outputs {
+		t, err := unwrap(fetch[i])
+		if err != nil {
+			return nil, fmt.Errorf("runtime: run: output %s: %w", out.Name, err)
+		}
+		outputs[out.Name] = t.Clone()
+	}
+	for _, u := range o.program.Updates {
+		next := o.spare[u.Name]
+		old, _ := o.store.Tensor(u.Name)
+		if err := o.store.Replace(u.Name, next); err != nil {
+			return nil, err
+		}
+		o.spare[u.Name] = old
+	}
+	return outputs, nil
+}
+
+func (o *ortStep) Close() error {
+	for _, v := range o.wrapped {
+		v.Destroy()
+	}
+	destroy(o.outputs)
+	o.wrapped, o.outputs = nil, nil
+	return o.session.Close()
+}

@@ -1,0 +1,294 @@
+package onnx
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	G "gorgonia.org/gorgonia"
+
+	pb "distill/internal/onnxpb"
+	"distill/runtime/graph"
+)
+
+// Opset is the version of the default operator set that Lower writes.
+const Opset = 17
+
+// irVersion is that of ONNX 1.12, which brought opset 17.
+const irVersion = 8
+
+// UpdateSuffix follows a stored tensor's name in the name of the output that is its next value.
+const UpdateSuffix = ":next"
+
+// Lowering says how a Program becomes a model. The zero Lowering makes a plain ONNX model whose inputs are the Program's
+// inputs and, after them, what it stores.
+type Lowering struct {
+	Target graph.Target
+	// Store, if set, gives the stored tensors, which become initializers instead of inputs.
+	Store *graph.Store
+	// Batch, if set, names the first size of every input and output, so that the model takes any. The Program must be
+	// one whose lowering holds no batch size.
+	Batch string
+}
+
+// Lower writes a Program as one ONNX model: the outputs first, then the updates, each under the stored tensor's name and
+// UpdateSuffix.
+func Lower(p *graph.Program, l Lowering) (*Model, error) {
+	steps, err := p.Steps()
+	if err != nil {
+		return nil, err
+	}
+	e := &emitter{target: l.Target, shapes: map[string]graph.Shape{}, consts: map[string]string{}, counts: map[string]int{}}
+	values := map[*G.Node][]string{}
+	if err := e.leaves(p, l, values); err != nil {
+		return nil, err
+	}
+	for _, s := range steps {
+		if values[s.Node], err = e.step(s, values); err != nil {
+			return nil, err
+		}
+	}
+	e.results(p, l, values)
+	e.dropUnread()
+	m := e.model()
+	if l.Target.Block > 0 {
+		m.blockConvolutions(e.shapes, l.Target.Block)
+	}
+	return m, nil
+}
+
+// emitter gathers the graph that operators lower to.
+type emitter struct {
+	target graph.Target
+	graph  pb.GraphProto
+	shapes map[string]graph.Shape // of every value
+	consts map[string]string      // name by content
+	counts map[string]int         // nodes so far, by operator
+}
+
+func (e *emitter) Target() graph.Target { return e.target }
+
+func (e *emitter) Emit(op string, out graph.Shape, in []string, attrs ...graph.Attr) string {
+	return e.EmitN(op, []graph.Shape{out}, in, attrs...)[0]
+}
+
+func (e *emitter) EmitN(op string, outs []graph.Shape, in []string, attrs ...graph.Attr) []string {
+	for len(in) > 0 && in[len(in)-1] == "" {
+		in = in[:len(in)-1]
+	}
+	domain, kind := "", op
+	if i := strings.IndexByte(op, ':'); i >= 0 {
+		domain, kind = op[:i], op[i+1:]
+	}
+	n := &pb.NodeProto{Name: proto.String(e.fresh(kind)), OpType: proto.String(kind), Input: slices.Clone(in)}
+	if domain != "" {
+		n.Domain = proto.String(domain)
+	}
+	for i, s := range outs {
+		name := n.GetName() + "_output_" + fmt.Sprint(i)
+		n.Output = append(n.Output, name)
+		e.shapes[name] = s
+	}
+	for _, a := range attrs {
+		n.Attribute = append(n.Attribute, attributeOf(a))
+	}
+	e.graph.Node = append(e.graph.Node, n)
+	return n.Output
+}
+
+// fresh numbers the nodes of each kind, from 0.
+func (e *emitter) fresh(kind string) string {
+	n := e.counts[kind]
+	e.counts[kind]++
+	return fmt.Sprintf("%s_%d", kind, n)
+}
+
+func (e *emitter) Const(t graph.Tensor) string {
+	probe := encode("", t)
+	key := fmt.Sprintf("%v %v %x", t.DType(), t.Shape, probe.RawData)
+	if name, ok := e.consts[key]; ok {
+		return name
+	}
+	name := e.fresh("constant")
+	e.consts[key] = name
+	e.initializer(name, t)
+	return name
+}
+
+func (e *emitter) initializer(name string, t graph.Tensor) {
+	e.graph.Initializer = append(e.graph.Initializer, encode(name, t))
+	e.shapes[name] = t.Shape
+}
+
+// leaves declares inputs and what is stored.
+func (e *emitter) leaves(p *graph.Program, l Lowering, values map[*G.Node][]string) error {
+	input := func(leaf graph.Leaf, batch string) {
+		e.graph.Input = append(e.graph.Input, infoOf(leaf.Name, leaf.DType, leaf.Shape, batch))
+		e.shapes[leaf.Name] = leaf.Shape
+		values[leaf.Node] = []string{leaf.Name}
+	}
+	for _, leaf := range p.Inputs {
+		input(leaf, l.Batch)
+	}
+	for _, leaf := range p.Stored {
+		if l.Store == nil {
+			input(leaf, "")
+			continue
+		}
+		t, ok := l.Store.Tensor(leaf.Name)
+		if !ok || !t.Shape.Equal(leaf.Shape) {
+			return fmt.Errorf("onnx: lower: the store has no %s of shape %v", leaf.Name, leaf.Shape)
+		}
+		e.initializer(leaf.Name, t)
+		values[leaf.Node] = []string{leaf.Name}
+	}
+	return nil
+}
+
+// step emits one operator and returns the names of its outputs.
+func (e *emitter) step(s graph.Step, values map[*G.Node][]string) ([]string, error) {
+	switch {
+	case s.Value != nil:
+		return []string{e.Const(*s.Value)}, nil
+	case s.Of != nil:
+		return values[s.Of][s.Index : s.Index+1], nil
+	}
+	in := make([]graph.Operand, len(s.Inputs))
+	names := make([]string, len(s.Inputs))
+	for i, n := range s.Inputs {
+		names[i] = values[n][0]
+		in[i] = graph.Operand{Name: names[i], Shape: graph.ShapeOf(n)}
+	}
+	if s.Sum {
+		return []string{e.Emit("Add", s.Shapes[0], names)}, nil
+	}
+	return s.Op.Lower(e, in), nil
+}
+
+// results names the outputs and updates. The node that makes a value takes the result's name: an Identity would copy. Only
+// a value that is no node's (an input, a constant) or has a result's name already needs one.
+func (e *emitter) results(p *graph.Program, l Lowering, values map[*G.Node][]string) {
+	made := map[string]bool{}
+	for _, n := range e.graph.Node {
+		for _, out := range n.Output {
+			made[out] = true
+		}
+	}
+	renamed := map[string]string{}
+	result := func(name string, n *G.Node, batch string) {
+		from := values[n][0]
+		if made[from] && renamed[from] == "" {
+			renamed[from] = name
+		} else {
+			e.graph.Node = append(e.graph.Node, &pb.NodeProto{Name: proto.String(e.fresh("Identity")),
+				OpType: proto.String("Identity"), Input: []string{from}, Output: []string{name}})
+		}
+		e.shapes[name] = graph.ShapeOf(n)
+		e.graph.Output = append(e.graph.Output, infoOf(name, graph.Float32, graph.ShapeOf(n), batch))
+	}
+	for _, o := range p.Outputs {
+		result(o.Name, o.Node, l.Batch)
+	}
+	for _, u := range p.Updates {
+		result(u.Name+UpdateSuffix, u.Node, "")
+	}
+	rename := func(list []string) {
+		for i, name := range list {
+			if to := renamed[name]; to != "" {
+				list[i] = to
+			}
+		}
+	}
+	for _, n := range e.graph.Node {
+		rename(n.Input)
+		rename(n.Output)
+	}
+}
+
+// dropUnread takes away the last outputs of nodes that have several where nothing reads them: the indices of a MaxPool in
+// an exported network.
+func (e *emitter) dropUnread() {
+	read := map[string]bool{}
+	for _, n := range e.graph.Node {
+		for _, in := range n.Input {
+			read[in] = true
+		}
+	}
+	for _, o := range e.graph.Output {
+		read[o.GetName()] = true
+	}
+	for _, n := range e.graph.Node {
+		for last := len(n.Output) - 1; last > 0 && !read[n.Output[last]]; last-- {
+			n.Output = n.Output[:last]
+		}
+	}
+}
+
+func (e *emitter) model() *Model {
+	domains := []string{""}
+	for _, n := range e.graph.Node {
+		if d := n.GetDomain(); !slices.Contains(domains, d) {
+			domains = append(domains, d)
+		}
+	}
+	slices.Sort(domains)
+	m := &pb.ModelProto{IrVersion: proto.Int64(irVersion), ProducerName: proto.String("distill"), Graph: &e.graph}
+	e.graph.Name = proto.String("distill")
+	for _, d := range domains {
+		m.OpsetImport = append(m.OpsetImport, opset(d))
+	}
+	return &Model{proto: m, name: "program"}
+}
+
+func opset(domain string) *pb.OperatorSetIdProto {
+	version := int64(1)
+	if domain == "" {
+		version = Opset
+	}
+	return &pb.OperatorSetIdProto{Domain: proto.String(domain), Version: proto.Int64(version)}
+}
+
+func infoOf(name string, t graph.DType, s graph.Shape, batch string) *pb.ValueInfoProto {
+	elem := int32(pb.TensorProto_FLOAT)
+	if t == graph.Int64 {
+		elem = int32(pb.TensorProto_INT64)
+	}
+	shape := &pb.TensorShapeProto{}
+	for i, d := range s {
+		dim := &pb.TensorShapeProto_Dimension{Value: &pb.TensorShapeProto_Dimension_DimValue{DimValue: int64(d)}}
+		if i == 0 && batch != "" {
+			dim.Value = &pb.TensorShapeProto_Dimension_DimParam{DimParam: batch}
+		}
+		shape.Dim = append(shape.Dim, dim)
+	}
+	return &pb.ValueInfoProto{Name: proto.String(name), Type: &pb.TypeProto{Value: &pb.TypeProto_TensorType{
+		TensorType: &pb.TypeProto_Tensor{ElemType: proto.Int32(elem), Shape: shape}}}}
+}
+
+func attributeOf(a graph.Attr) *pb.AttributeProto {
+	p := &pb.AttributeProto{Name: proto.String(a.Name)}
+	set := func(t pb.AttributeProto_AttributeType) { p.Type = &t }
+	switch v := a.Value.(type) {
+	case int:
+		set(pb.AttributeProto_INT)
+		p.I = proto.Int64(int64(v))
+	case float32:
+		set(pb.AttributeProto_FLOAT)
+		p.F = proto.Float32(v)
+	case string:
+		set(pb.AttributeProto_STRING)
+		p.S = []byte(v)
+	case []int:
+		set(pb.AttributeProto_INTS)
+		for _, x := range v {
+			p.Ints = append(p.Ints, int64(x))
+		}
+	case []float32:
+		set(pb.AttributeProto_FLOATS)
+		p.Floats = v
+	default:
+		panic(fmt.Sprintf("onnx: attribute %s has a value of type %T", a.Name, a.Value))
+	}
+	return p
+}

@@ -1,0 +1,149 @@
+package op
+
+import (
+	"math"
+
+	G "gorgonia.org/gorgonia"
+
+	"distill/runtime/graph"
+)
+
+// batchNorm normalises by given statistics.
+type batchNorm struct{ eps float64 }
+
+// BatchNorm is (x − mean)/√(var + eps)·gamma + beta for each channel, with statistics given as [C], through which no
+// gradient flows. x is [N,C] or [N,C,H,W]. PyTorch's eps is 1e-5.
+func BatchNorm(x, gamma, beta, mean, variance *G.Node, eps float64) *G.Node {
+	return graph.Apply(batchNorm{eps}, x, gamma, beta, mean, variance)
+}
+
+func (batchNorm) Name() string   { return "BatchNormalization" }
+func (batchNorm) Wrt(i int) bool { return i < 3 }
+
+func (batchNorm) Infer(in []graph.Shape) []graph.Shape {
+	arity("BatchNormalization", in, 5)
+	return one(channelwise(in))
+}
+
+// channelwise checks that every input after the first is [C].
+func channelwise(in []graph.Shape) graph.Shape {
+	x := in[0]
+	if len(x) != 2 && len(x) != 4 {
+		graph.Fail("BatchNormalization", in, "x must be [N,C] or [N,C,H,W]")
+	}
+	for _, s := range in[1:] {
+		if !s.Equal(graph.Shape{x[1]}) {
+			graph.Fail("BatchNormalization", in, "inputs after x must be [%d]", x[1])
+		}
+	}
+	return x
+}
+
+func (b batchNorm) Eval(in []graph.Array) []graph.Array {
+	x, gamma, beta, mean, variance := in[0], in[1], in[2], in[3], in[4]
+	y := graph.Zeros(x.Shape)
+	plane := x.Shape[2:].Size()
+	for i, v := range x.F {
+		c := i / plane % x.Shape[1]
+		y.F[i] = (v-mean.F[c])/math.Sqrt(variance.F[c]+b.eps)*gamma.F[c] + beta.F[c]
+	}
+	return []graph.Array{y}
+}
+
+// perChannel gives a [C] node the shape in which it broadcasts against x.
+func perChannel(v *G.Node, x graph.Shape) *G.Node {
+	if len(x) == 2 {
+		return v
+	}
+	return Reshape(v, x[1], 1, 1)
+}
+
+// acrossChannels are the axes of x but the channel's.
+func acrossChannels(x graph.Shape) []int {
+	if len(x) == 2 {
+		return []int{0}
+	}
+	return []int{0, 2, 3}
+}
+
+func (b batchNorm) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
+	x, gamma, mean, variance := in[0], in[1], in[3], in[4]
+	s := graph.ShapeOf(x)
+	inv := Div(Scalar(x, 1), Sqrt(Shift(variance, b.eps)))
+	dbeta := ReduceSum(dy, acrossChannels(s), false)
+	dgamma := Mul(inv, Sub(ReduceSum(Mul(dy, x), acrossChannels(s), false), Mul(mean, dbeta)))
+	return []*G.Node{Mul(dy, perChannel(Mul(gamma, inv), s)), dgamma, dbeta, nil, nil}
+}
+
+func (b batchNorm) Lower(e graph.Emitter, in []graph.Operand) []string {
+	return []string{e.Emit("BatchNormalization", in[0].Shape, names(in),
+		graph.Attr{Name: "epsilon", Value: float32(b.eps)})}
+}
+
+// batchNormTraining normalises by the batch's own statistics, which are its second and third output.
+type batchNormTraining struct {
+	smooth
+	eps float64
+}
+
+// BatchNormTraining is BatchNorm by the batch's own mean and (biased) variance, which it returns too, each [C]
+// (Ioffe and Szegedy 2015, arXiv:1502.03167). The gradient with respect to x takes its part in the statistics into account.
+func BatchNormTraining(x, gamma, beta *G.Node, eps float64) (y, mean, variance *G.Node) {
+	y = graph.Apply(batchNormTraining{eps: eps}, x, gamma, beta)
+	return y, graph.Output(y, 1), graph.Output(y, 2)
+}
+
+func (batchNormTraining) Name() string { return "BatchNormalizationTraining" }
+
+func (batchNormTraining) Infer(in []graph.Shape) []graph.Shape {
+	arity("BatchNormalization", in, 3)
+	x := channelwise(in)
+	return []graph.Shape{x, {x[1]}, {x[1]}}
+}
+
+func (b batchNormTraining) Eval(in []graph.Array) []graph.Array {
+	x := in[0]
+	c := x.Shape[1]
+	mean, variance := graph.Zeros(graph.Shape{c}), graph.Zeros(graph.Shape{c})
+	plane := x.Shape[2:].Size()
+	m := float64(len(x.F) / c)
+	for i, v := range x.F {
+		mean.F[i/plane%c] += v / m
+	}
+	for i, v := range x.F {
+		d := v - mean.F[i/plane%c]
+		variance.F[i/plane%c] += d * d / m
+	}
+	y := batchNorm{b.eps}.Eval([]graph.Array{x, in[1], in[2], mean, variance})
+	return []graph.Array{y[0], mean, variance}
+}
+
+// Grad needs two sums and one affine pass. With m elements a channel, x̂ = (x − mean)·inv, dβ = Σdy and dγ = Σdy·x̂:
+//
+//	dx = γ·inv·(dy − dβ/m − x̂·dγ/m) = a·dy + b·x + c
+func (b batchNormTraining) Grad(in []*G.Node, y, dy *G.Node) []*G.Node {
+	x, gamma := in[0], in[1]
+	mean, variance := graph.Output(y, 1), graph.Output(y, 2)
+	s := graph.ShapeOf(x)
+	m := float64(s.Size() / s[1])
+	inv := Div(Scalar(x, 1), Sqrt(Shift(variance, b.eps)))
+	dbeta := ReduceSum(dy, acrossChannels(s), false)
+	dgamma := Mul(inv, Sub(ReduceSum(Mul(dy, x), acrossChannels(s), false), Mul(mean, dbeta)))
+	ka := Mul(gamma, inv)
+	kb := Scale(Mul(Mul(ka, inv), dgamma), -1/m)
+	kc := Sub(Scale(Mul(ka, dbeta), -1/m), Mul(kb, mean))
+	dx := Add(Add(Mul(dy, perChannel(ka, s)), Mul(x, perChannel(kb, s))), perChannel(kc, s))
+	return []*G.Node{dx, dgamma, dbeta}
+}
+
+// Lower uses training_mode with momentum 0, so that the statistic outputs are the batch's. Those outputs alias inputs 3
+// and 4 in ONNX Runtime, hence fresh tensors of zeros for each layer: a shared initializer would be overwritten.
+func (b batchNormTraining) Lower(e graph.Emitter, in []graph.Operand) []string {
+	x, c := in[0].Shape, graph.Shape{in[0].Shape[1]}
+	zero := e.Const(graph.Scalar(0))
+	mean := e.Emit("Mul", c, []string{in[1].Name, zero})
+	variance := e.Emit("Mul", c, []string{in[2].Name, zero})
+	return e.EmitN("BatchNormalization", []graph.Shape{x, c, c}, append(names(in), mean, variance),
+		graph.Attr{Name: "epsilon", Value: float32(b.eps)}, graph.Attr{Name: "momentum", Value: float32(0)},
+		graph.Attr{Name: "training_mode", Value: 1})
+}

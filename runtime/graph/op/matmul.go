@@ -1,0 +1,169 @@
+package op
+
+import (
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas64"
+	G "gorgonia.org/gorgonia"
+
+	"distill/runtime/graph"
+)
+
+// matmul multiplies the last two axes, each operand transposed first where its flag says so; the axes before broadcast.
+type matmul struct {
+	smooth
+	ta, tb bool
+}
+
+// MatMul is the matrix product of [..,M,K] and [..,K,N]; axes before the last two broadcast.
+func MatMul(a, b *G.Node) *G.Node { return graph.Apply(matmul{}, a, b) }
+
+// MatMulT is MatMul with a, b or both transposed in their last two axes.
+func MatMulT(a, b *G.Node, ta, tb bool) *G.Node { return graph.Apply(matmul{ta: ta, tb: tb}, a, b) }
+
+func (matmul) Name() string { return "MatMul" }
+
+// sizes are M, K and N.
+func (o matmul) sizes(a, b graph.Shape) (m, k, kb, n int) {
+	m, k = a[len(a)-2], a[len(a)-1]
+	kb, n = b[len(b)-2], b[len(b)-1]
+	if o.ta {
+		m, k = k, m
+	}
+	if o.tb {
+		kb, n = n, kb
+	}
+	return m, k, kb, n
+}
+
+func (o matmul) Infer(in []graph.Shape) []graph.Shape {
+	arity("MatMul", in, 2)
+	if len(in[0]) < 2 || len(in[1]) < 2 {
+		graph.Fail("MatMul", in, "both inputs need rank 2 or more")
+	}
+	m, k, kb, n := o.sizes(in[0], in[1])
+	if k != kb {
+		graph.Fail("MatMul", in, "inner sizes %d and %d differ", k, kb)
+	}
+	batch, ok := broadcast(in[0][:len(in[0])-2], in[1][:len(in[1])-2])
+	if !ok {
+		graph.Fail("MatMul", in, "the batch axes do not broadcast")
+	}
+	return one(append(batch, m, n))
+}
+
+func (o matmul) Eval(in []graph.Array) []graph.Array {
+	a, b := in[0], in[1]
+	y := graph.Zeros(o.Infer([]graph.Shape{a.Shape, b.Shape})[0])
+	m, k, _, n := o.sizes(a.Shape, b.Shape)
+	batch := y.Shape[:len(y.Shape)-2]
+	sa := stretched(a.Shape[:len(a.Shape)-2], batch)
+	sb := stretched(b.Shape[:len(b.Shape)-2], batch)
+	walk(batch, [][]int{sa, sb}, func(i int, at []int) {
+		gemm(o.ta, o.tb, m, n, k, a.F[at[0]*m*k:], b.F[at[1]*k*n:], 0, y.F[i*m*n:])
+	})
+	return []graph.Array{y}
+}
+
+// gemm is c = op(a)·op(b) + beta·c on row-major matrices.
+func gemm(ta, tb bool, m, n, k int, a, b []float64, beta float64, c []float64) {
+	if m == 0 || n == 0 || k == 0 {
+		return
+	}
+	mat := func(t bool, rows, cols int, data []float64) (blas.Transpose, blas64.General) {
+		if t {
+			return blas.Trans, blas64.General{Rows: cols, Cols: rows, Stride: rows, Data: data[:rows*cols]}
+		}
+		return blas.NoTrans, blas64.General{Rows: rows, Cols: cols, Stride: cols, Data: data[:rows*cols]}
+	}
+	fa, ga := mat(ta, m, k, a)
+	fb, gb := mat(tb, k, n, b)
+	blas64.Gemm(fa, fb, 1, ga, gb, beta, blas64.General{Rows: m, Cols: n, Stride: n, Data: c[:m*n]})
+}
+
+func (o matmul) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
+	a, b := in[0], in[1]
+	// For y = A·B: dA = dy·Bᵀ, dB = Aᵀ·dy; a transposed operand takes the transpose of that.
+	da := MatMulT(dy, b, false, !o.tb)
+	if o.ta {
+		da = MatMulT(b, dy, o.tb, true)
+	}
+	db := MatMulT(a, dy, !o.ta, false)
+	if o.tb {
+		db = MatMulT(dy, a, true, o.ta)
+	}
+	return []*G.Node{sumTo(da, graph.ShapeOf(a)), sumTo(db, graph.ShapeOf(b))}
+}
+
+func (o matmul) Lower(e graph.Emitter, in []graph.Operand) []string {
+	out := o.Infer([]graph.Shape{in[0].Shape, in[1].Shape})[0]
+	return []string{emitMatMul(e, out, in[0], in[1], o.ta, o.tb)}
+}
+
+// emitMatMul emits a product with transposed operands: one FusedMatMul, or Transposes and a MatMul in plain ONNX.
+func emitMatMul(e graph.Emitter, out graph.Shape, a, b graph.Operand, ta, tb bool) string {
+	if e.Target().Fused && (ta || tb) {
+		return e.Emit("com.microsoft:FusedMatMul", out, []string{a.Name, b.Name},
+			graph.Attr{Name: "transA", Value: flag(ta)}, graph.Attr{Name: "transB", Value: flag(tb)})
+	}
+	return e.Emit("MatMul", out, []string{turned(e, a, ta), turned(e, b, tb)})
+}
+
+func turned(e graph.Emitter, x graph.Operand, t bool) string {
+	if !t {
+		return x.Name
+	}
+	perm := make([]int, len(x.Shape))
+	s := x.Shape.Clone()
+	for i := range perm {
+		perm[i] = i
+	}
+	n := len(s)
+	perm[n-1], perm[n-2] = n-2, n-1
+	s[n-1], s[n-2] = s[n-2], s[n-1]
+	return e.Emit("Transpose", s, []string{x.Name}, graph.Attr{Name: "perm", Value: perm})
+}
+
+func flag(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// linear is x·wᵀ + b, a dense layer.
+type linear struct{ smooth }
+
+// Gemm is a dense layer, x·wᵀ + b: x [N,D], w [K,D] and b [K] give [N,K].
+func Gemm(x, w, b *G.Node) *G.Node { return graph.Apply(linear{}, x, w, b) }
+
+func (linear) Name() string { return "Gemm" }
+
+func (linear) Infer(in []graph.Shape) []graph.Shape {
+	arity("Gemm", in, 3)
+	rank("Gemm", in, 0, 2)
+	rank("Gemm", in, 1, 2)
+	if in[0][1] != in[1][1] || !in[2].Equal(graph.Shape{in[1][0]}) {
+		graph.Fail("Gemm", in, "x [N,D] needs w [K,D] and b [K]")
+	}
+	return one(graph.Shape{in[0][0], in[1][0]})
+}
+
+func (linear) Eval(in []graph.Array) []graph.Array {
+	x, w, b := in[0], in[1], in[2]
+	n, d, k := x.Shape[0], x.Shape[1], w.Shape[0]
+	y := graph.Zeros(graph.Shape{n, k})
+	for i := range n {
+		copy(y.F[i*k:], b.F)
+	}
+	gemm(false, true, n, k, d, x.F, w.F, 1, y.F)
+	return []graph.Array{y}
+}
+
+func (linear) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
+	return []*G.Node{MatMul(dy, in[1]), MatMulT(dy, in[0], true, false), ReduceSum(dy, []int{0}, false)}
+}
+
+func (linear) Lower(e graph.Emitter, in []graph.Operand) []string {
+	out := graph.Shape{in[0].Shape[0], in[1].Shape[0]}
+	return []string{e.Emit("Gemm", out, names(in), graph.Attr{Name: "transB", Value: 1})}
+}

@@ -1,0 +1,221 @@
+package op
+
+import (
+	"math"
+
+	G "gorgonia.org/gorgonia"
+
+	"distill/runtime/graph"
+)
+
+// Range picks From, From+Step, … below To along an axis. The zero Step is 1 and the zero To is the end.
+type Range struct{ Axis, From, To, Step int }
+
+// slice picks ranges of some axes.
+type slice struct {
+	smooth
+	ranges []Range
+}
+
+// Slice picks ranges along axes, the others whole; 0 ≤ From < To, and Step is positive.
+func Slice(x *G.Node, ranges ...Range) *G.Node {
+	s := graph.ShapeOf(x)
+	whole := make([]Range, len(ranges))
+	for i, r := range ranges {
+		r.Axis = axisOf("Slice", r.Axis, s)
+		if r.Step == 0 {
+			r.Step = 1
+		}
+		whole[i] = r
+	}
+	return graph.Apply(slice{ranges: whole}, x)
+}
+
+func (slice) Name() string { return "Slice" }
+
+// end is where the range stops on an axis of size n.
+func (r Range) end(n int) int {
+	if r.To == 0 {
+		return n
+	}
+	return r.To
+}
+
+func (r Range) count(n int) int { return (r.end(n) - r.From + r.Step - 1) / r.Step }
+
+func (o slice) Infer(in []graph.Shape) []graph.Shape {
+	arity("Slice", in, 1)
+	s := in[0].Clone()
+	for _, r := range o.ranges {
+		n := in[0][r.Axis]
+		if r.From < 0 || r.From >= r.end(n) || r.end(n) > n || r.Step < 1 {
+			graph.Fail("Slice", in, "range %+v does not fit", r)
+		}
+		s[r.Axis] = r.count(n)
+	}
+	return one(s)
+}
+
+// offset and steps say where the result's elements lie in the input.
+func (o slice) offset(in graph.Shape) (int, []int) {
+	st := strides(in)
+	off := 0
+	for _, r := range o.ranges {
+		off += r.From * st[r.Axis]
+		st[r.Axis] *= r.Step
+	}
+	return off, st
+}
+
+func (o slice) Eval(in []graph.Array) []graph.Array {
+	y := graph.Zeros(o.Infer([]graph.Shape{in[0].Shape})[0])
+	off, st := o.offset(in[0].Shape)
+	walk(y.Shape, [][]int{st}, func(i int, at []int) { y.F[i] = in[0].F[off+at[0]] })
+	return []graph.Array{y}
+}
+
+func (o slice) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
+	return []*G.Node{graph.Apply(sliceGrad{o, graph.ShapeOf(in[0])}, dy)}
+}
+
+func (o slice) Lower(e graph.Emitter, in []graph.Operand) []string {
+	return []string{emitSlice(e, in[0], o.ranges...).Name}
+}
+
+func emitSlice(e graph.Emitter, x graph.Operand, ranges ...Range) graph.Operand {
+	var from, to, axes, steps []int
+	s := x.Shape.Clone()
+	for _, r := range ranges {
+		end := r.end(x.Shape[r.Axis])
+		if r.To == 0 {
+			end = math.MaxInt64 // whatever the size, as an export for any batch needs it
+		}
+		from, to, axes, steps = append(from, r.From), append(to, end), append(axes, r.Axis), append(steps, max(r.Step, 1))
+		r.Step = max(r.Step, 1)
+		s[r.Axis] = r.count(x.Shape[r.Axis])
+	}
+	return graph.Operand{Shape: s, Name: e.Emit("Slice", s, []string{x.Name, graph.ConstInts(e, from...),
+		graph.ConstInts(e, to...), graph.ConstInts(e, axes...), graph.ConstInts(e, steps...)})}
+}
+
+// sliceGrad puts a slice's gradient in its place among zeros.
+type sliceGrad struct {
+	slice
+	whole graph.Shape // of the slice's input
+}
+
+func (sliceGrad) Name() string                        { return "SliceGrad" }
+func (o sliceGrad) Infer([]graph.Shape) []graph.Shape { return one(o.whole) }
+
+func (o sliceGrad) Eval(in []graph.Array) []graph.Array {
+	dx := graph.Zeros(o.whole)
+	off, st := o.offset(o.whole)
+	walk(in[0].Shape, [][]int{st}, func(i int, at []int) { dx.F[off+at[0]] = in[0].F[i] })
+	return []graph.Array{dx}
+}
+
+// Grad of a gradient is the slice again.
+func (o sliceGrad) Grad(_ []*G.Node, _, dout *G.Node) []*G.Node {
+	return []*G.Node{graph.Apply(o.slice, dout)}
+}
+
+// Lower spreads a stepped axis by padding each element to a run of Step, then pads (or, by a negative pad, crops) to size.
+func (o sliceGrad) Lower(e graph.Emitter, in []graph.Operand) []string {
+	x := in[0]
+	n := len(x.Shape)
+	split, before, after := graph.Shape{}, make([]int, n), make([]int, n)
+	spreadAfter := []int{}
+	step := make([]int, n)
+	for i := range step {
+		step[i] = 1
+	}
+	for _, r := range o.ranges {
+		step[r.Axis] = r.Step
+		before[r.Axis] = r.From
+		after[r.Axis] = o.whole[r.Axis] - r.From - x.Shape[r.Axis]*r.Step
+	}
+	spread := false
+	merged := graph.Shape{}
+	runs := graph.Shape{}
+	for i, d := range x.Shape {
+		split, runs, spreadAfter = append(split, d), append(runs, d), append(spreadAfter, 0)
+		merged = append(merged, d*step[i])
+		if step[i] > 1 {
+			spread = true
+			split, runs, spreadAfter = append(split, 1), append(runs, step[i]), append(spreadAfter, step[i]-1)
+		}
+	}
+	if spread {
+		y := emitReshape(e, x.Name, split, nil)
+		y = emitPad(e, graph.Operand{Name: y, Shape: split}, make([]int, len(split)), spreadAfter).Name
+		x = graph.Operand{Name: emitReshape(e, y, merged, nil), Shape: merged}
+	}
+	return []string{emitPad(e, x, before, after).Name}
+}
+
+// pad surrounds with zeros.
+type pad struct {
+	smooth
+	before, after []int
+}
+
+// Pad puts before[i] and after[i] zeros around axis i.
+func Pad(x *G.Node, before, after []int) *G.Node {
+	return graph.Apply(pad{before: before, after: after}, x)
+}
+
+func (pad) Name() string { return "Pad" }
+
+func (p pad) Infer(in []graph.Shape) []graph.Shape {
+	arity("Pad", in, 1)
+	if len(p.before) != len(in[0]) || len(p.after) != len(in[0]) {
+		graph.Fail("Pad", in, "needs one pad before and after each axis")
+	}
+	s := in[0].Clone()
+	for i := range s {
+		if p.before[i] < 0 || p.after[i] < 0 {
+			graph.Fail("Pad", in, "pads must not be negative")
+		}
+		s[i] += p.before[i] + p.after[i]
+	}
+	return one(s)
+}
+
+// inner is the slice that Pad is the gradient of.
+func (p pad) inner(in graph.Shape) slice {
+	var o slice
+	for i, n := range in {
+		if p.before[i]+p.after[i] > 0 {
+			o.ranges = append(o.ranges, Range{Axis: i, From: p.before[i], To: p.before[i] + n, Step: 1})
+		}
+	}
+	return o
+}
+
+func (p pad) Eval(in []graph.Array) []graph.Array {
+	whole := p.Infer([]graph.Shape{in[0].Shape})[0]
+	return sliceGrad{p.inner(in[0].Shape), whole}.Eval(in)
+}
+
+func (p pad) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
+	return []*G.Node{graph.Apply(p.inner(graph.ShapeOf(in[0])), dy)}
+}
+
+func (p pad) Lower(e graph.Emitter, in []graph.Operand) []string {
+	return []string{emitPad(e, in[0], p.before, p.after).Name}
+}
+
+// emitPad pads by zeros and crops where a pad is negative; it is x itself where nothing changes.
+func emitPad(e graph.Emitter, x graph.Operand, before, after []int) graph.Operand {
+	s := x.Shape.Clone()
+	same := true
+	for i := range s {
+		s[i] += before[i] + after[i]
+		same = same && before[i] == 0 && after[i] == 0
+	}
+	if same {
+		return x
+	}
+	pads := graph.ConstInts(e, append(append([]int(nil), before...), after...)...)
+	return graph.Operand{Name: e.Emit("Pad", s, []string{x.Name, pads}), Shape: s}
+}
