@@ -59,7 +59,7 @@ func (p Provider) attach(o *ort.SessionOptions) error {
 		}
 		maps.Copy(options, p.Options)
 		if err := known.add(o, options); err != nil {
-			return hint.Wrap(fmt.Errorf("provider %s: %w", p, err),
+			return hint.Wrap(fmt.Errorf("provider %s: %w", p, tidy(err)),
 				"use the cpu provider, or name a library that has %s with --onnxruntime or %s", p, LibraryEnv)
 		}
 		return nil

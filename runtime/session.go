@@ -59,7 +59,7 @@ func NewSession(model []byte, opts Options) (*Session, error) {
 	}
 	in, out, err := ort.GetInputOutputInfoWithONNXData(model)
 	if err != nil {
-		return nil, fmt.Errorf("runtime: make session: %w", err)
+		return nil, fmt.Errorf("runtime: make session: %w", tidy(err))
 	}
 	return openSession(model, describe(in), describe(out), opts)
 }
@@ -93,7 +93,7 @@ func openSession(model []byte, inputs, outputs []IO, opts Options) (*Session, er
 	defer o.Destroy()
 	s.session, err = ort.NewDynamicAdvancedSessionWithONNXData(model, names(inputs), names(s.fetched), o)
 	if err != nil {
-		return nil, fmt.Errorf("runtime: make session on provider %s: %w", opts.Provider, err)
+		return nil, fmt.Errorf("runtime: make session on provider %s: %w", opts.Provider, tidy(err))
 	}
 	return s, nil
 }
@@ -252,7 +252,10 @@ func (s *Session) run(inputs, outputs []ort.Value) error {
 	// The values keep Go memory alive that ONNX Runtime reads and writes through plain pointers.
 	goruntime.KeepAlive(inputs)
 	goruntime.KeepAlive(outputs)
-	return err
+	if err != nil {
+		return tidy(err)
+	}
+	return nil
 }
 
 // Close frees the session, which cannot be used any more. Closing it again does nothing.

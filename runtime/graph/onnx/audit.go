@@ -9,7 +9,7 @@ import (
 
 // Audit is what a distillation should know about a teacher before using it.
 type Audit struct {
-	BatchNorm      string   `json:"batch_norm"`       // "present"; "folded": no node, but convolutions with bias; "none"
+	BatchNorm      string   `json:"batch_norm"`       // "present", "folded" or "none"; see Model.Audit
 	BatchNormNodes int      `json:"batch_norm_nodes"` // how many are present
 	Output         string   `json:"output"`           // of the first output: "logits", "softmax", "log_softmax"; see Softmax
 	DynamicBatch   bool     `json:"dynamic_batch"`    // whether the first dimension of the first input is free
@@ -18,18 +18,26 @@ type Audit struct {
 	CustomDomains  []string `json:"custom_domains"`   // of nodes, other than ai.onnx, sorted; never null
 }
 
-// Audit examines the graph, without its subgraphs. "folded" is a conclusion from the biases that folding leaves behind: a
-// network that was trained without batch normalization, and with biases, looks the same.
+// Audit examines the graph, without its subgraphs. Batch normalization is "present" where there are such nodes. It is called
+// "folded" where there are none, nor other normalization nodes, and each of two or more convolutions has the bias that folding
+// leaves behind: a conclusion, since a network trained with biases and without normalization looks the same.
 func (m *Model) Audit() Audit {
 	a := Audit{BatchNorm: "none", CustomDomains: []string{}}
 	a.Output, _ = m.Softmax()
 	domains := map[string]bool{}
-	biased := false
+	convs, biased, otherNorms := 0, 0, 0
 	for _, n := range m.proto.Graph.Node {
-		if is(n, "BatchNormalization") {
+		switch {
+		case is(n, "BatchNormalization"):
 			a.BatchNormNodes++
+		case is(n, "LayerNormalization"), is(n, "GroupNormalization"), is(n, "InstanceNormalization"):
+			otherNorms++
+		case is(n, "Conv"):
+			convs++
+			if input(n, 2) != "" {
+				biased++
+			}
 		}
-		biased = biased || is(n, "Conv") && input(n, 2) != ""
 		domains[domain(n.GetDomain())] = true
 		a.ExternalData = a.ExternalData || slices.ContainsFunc(n.Attribute,
 			func(a *pb.AttributeProto) bool { return a.T != nil && external(a.T) })
@@ -37,7 +45,7 @@ func (m *Model) Audit() Audit {
 	switch {
 	case a.BatchNormNodes > 0:
 		a.BatchNorm = "present"
-	case biased:
+	case convs > 1 && biased == convs && otherNorms == 0:
 		a.BatchNorm = "folded"
 	}
 	delete(domains, "ai.onnx")

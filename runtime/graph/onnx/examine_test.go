@@ -160,18 +160,26 @@ func TestAuditInJSON(t *testing.T) {
 }
 
 func TestAuditTellsFoldedFromNone(t *testing.T) {
-	m := parsed(t, network())
-	if _, err := m.FoldBatchNorm(); err != nil {
-		t.Fatal(err)
+	stem := []*pb.NodeProto{
+		node("Conv", "c1", []string{"x", "w", "b"}), node("Relu", "r", []string{"c1"}), node("Conv", "y", []string{"r", "w", "b"}),
 	}
-	if got := m.Audit(); got.BatchNorm != "folded" || got.CustomDomains == nil {
-		t.Errorf("after folding the audit says %+v", got)
-	}
-	p := network()
-	p.Graph.Node = slices.Delete(p.Graph.Node, 1, 2)
-	p.Graph.Node[1].Input[0] = "/layer1/conv"
-	if got := parsed(t, p).Audit(); got.BatchNorm != "none" {
-		t.Errorf("without biases the audit says %+v", got)
+	weights := []*pb.TensorProto{weight("w", ramp(4, 1, 1), 2, 2, 1, 1), weight("b", ramp(2, 1, 1), 2)}
+	for name, c := range map[string]struct {
+		edit func(*pb.GraphProto)
+		want string
+	}{
+		"two biases":        {func(*pb.GraphProto) {}, "folded"},
+		"one without bias":  {func(g *pb.GraphProto) { g.Node[0].Input = g.Node[0].Input[:2] }, "none"},
+		"one convolution":   {func(g *pb.GraphProto) { g.Node[0].OpType = proto.String("ConvTranspose") }, "none"},
+		"layer norm":        {func(g *pb.GraphProto) { g.Node[1].OpType = proto.String("LayerNormalization") }, "none"},
+		"batch norm, still": {func(g *pb.GraphProto) { g.Node[1].OpType = proto.String("BatchNormalization") }, "present"},
+	} {
+		p := modelProto([]*pb.ValueInfoProto{info("x", "batch", 2, 4, 4)}, []*pb.ValueInfoProto{info("y")}, weights, stem...)
+		p = proto.CloneOf(p)
+		c.edit(p.Graph)
+		if got := parsed(t, p).Audit(); got.BatchNorm != c.want || got.CustomDomains == nil {
+			t.Errorf("%s: the audit says %+v, want %s", name, got, c.want)
+		}
 	}
 }
 
@@ -193,6 +201,9 @@ func TestMultiplyAddsAreCounted(t *testing.T) {
 	m := parsed(t, p)
 	shapes := map[string][]int{
 		"x": {2, 4, 8, 8}, "a": {2, 6, 5, 7}, "c": {2, 4, 6, 6}, "up": {2, 3, 12, 12}, "ft": {4, 2}, "d": {2, 10}, "mm": {2, 6, 5, 3},
+	}
+	if got, want := m.MACTensors(), []string{"c", "ft", "d", "mm"}; !slices.Equal(got, want) {
+		t.Errorf("asks for %v, want %v", got, want)
 	}
 	total, by, err := m.MACs(shapes)
 	if err != nil {

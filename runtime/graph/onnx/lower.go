@@ -206,7 +206,7 @@ func (e *emitter) results(p *graph.Program, l Lowering, values map[*G.Node][]str
 	}
 }
 
-// dropUnread takes away the last outputs of nodes that have several where nothing reads them: the indices of a MaxPool in
+// dropUnread takes away the outputs of a node after its first where nothing reads any of them: the indices of a MaxPool in
 // an exported network.
 func (e *emitter) dropUnread() {
 	read := map[string]bool{}
@@ -219,8 +219,8 @@ func (e *emitter) dropUnread() {
 		read[o.GetName()] = true
 	}
 	for _, n := range e.graph.Node {
-		for last := len(n.Output) - 1; last > 0 && !read[n.Output[last]]; last-- {
-			n.Output = n.Output[:last]
+		if len(n.Output) > 1 && !slices.ContainsFunc(n.Output[1:], func(out string) bool { return read[out] }) {
+			n.Output = n.Output[:1]
 		}
 	}
 }

@@ -50,41 +50,68 @@ func (m *Model) MACs(shapes map[string][]int) (total int64, byTensor map[string]
 	return total, byTensor, nil
 }
 
-// multiplyAdds is how many elements one tensor of the node has, times the number of products that each takes part in.
-func multiplyAdds(n *pb.NodeProto, shapes map[string][]int) (int64, error) {
-	var of, with string
-	var products func(with []int) []int // dimensions whose product is that number
-	rank := 1                           // the least that products can take
+// MACTensors lists the tensors of Taps whose shapes MACs asks for, each once, in the order of the file: with these as outputs,
+// one run measures them. Inputs of the graph may be asked for besides.
+func (m *Model) MACTensors() []string {
+	asked := map[string]bool{}
+	for _, n := range m.proto.Graph.Node {
+		if p, ok := productsOf(n); ok {
+			asked[p.of], asked[p.with] = true, true
+		}
+	}
+	var names []string
+	for _, tap := range m.Taps() {
+		if asked[tap.Tensor] {
+			names = append(names, tap.Tensor)
+		}
+	}
+	return names
+}
+
+// products says how to count: each element of one tensor takes part in as many products as some dimensions of another multiply to.
+type products struct {
+	of, with string                 // the two tensors
+	rank     int                    // the least that with may have
+	each     func(with []int) []int // those dimensions
+}
+
+// productsOf is the rule for a node, if it is of an operator that is counted.
+func productsOf(n *pb.NodeProto) (products, bool) {
+	kernel := func(w []int) []int { return w[1:] }
 	switch {
 	case is(n, "Conv"): // each output element reads one kernel of weight [M,C/groups,k…]
-		of, with, products = output(n, 0), input(n, 1), func(w []int) []int { return w[1:] }
+		return products{output(n, 0), input(n, 1), 1, kernel}, true
 	case is(n, "ConvTranspose"): // each input element writes one kernel of weight [C,M/groups,k…]
-		of, with, products = input(n, 0), input(n, 1), func(w []int) []int { return w[1:] }
+		return products{input(n, 0), input(n, 1), 1, kernel}, true
 	case is(n, "MatMul"): // […,M,K]·[…,K,N]; vectors [K] too
-		of, with, products = output(n, 0), input(n, 0), func(a []int) []int { return a[len(a)-1:] }
-	case is(n, "Gemm"): // [M,K]·[K,N], the first perhaps stored as [K,M]
-		of, with, rank = output(n, 0), input(n, 0), 2
-		products = func(a []int) []int {
-			if intAttribute(n, "transA", 0) != 0 {
-				return a[:1]
-			}
-			return a[1:2]
-		}
-	default:
+		return products{output(n, 0), input(n, 0), 1, func(a []int) []int { return a[len(a)-1:] }}, true
+	case is(n, "Gemm") && intAttribute(n, "transA", 0) != 0: // [K,M]ᵀ·[K,N]
+		return products{output(n, 0), input(n, 0), 2, func(a []int) []int { return a[:1] }}, true
+	case is(n, "Gemm"): // [M,K]·[K,N]
+		return products{output(n, 0), input(n, 0), 2, func(a []int) []int { return a[1:2] }}, true
+	}
+	return products{}, false
+}
+
+// multiplyAdds counts one node; 0 for operators that are not counted.
+func multiplyAdds(n *pb.NodeProto, shapes map[string][]int) (int64, error) {
+	p, ok := productsOf(n)
+	if !ok {
 		return 0, nil
 	}
-	for _, name := range []string{of, with} {
+	for _, name := range []string{p.of, p.with} {
 		if _, ok := shapes[name]; !ok {
 			return 0, fmt.Errorf("the shape of %q is not known", name)
 		}
 	}
-	if len(shapes[with]) < rank {
-		return 0, fmt.Errorf("%q has shape %v, of too low a rank", with, shapes[with])
+	of, with := shapes[p.of], shapes[p.with]
+	if len(with) < p.rank {
+		return 0, fmt.Errorf("%q has shape %v, of too low a rank", p.with, with)
 	}
 	total := int64(1)
-	for _, d := range slices.Concat(shapes[of], products(shapes[with])) {
+	for _, d := range slices.Concat(of, p.each(with)) {
 		if d < 0 || d > 0 && total > math.MaxInt64/int64(d) {
-			return 0, fmt.Errorf("shapes %v and %v give no count", shapes[of], shapes[with])
+			return 0, fmt.Errorf("shapes %v and %v give no count", of, with)
 		}
 		total *= int64(d)
 	}

@@ -1,0 +1,53 @@
+# `make` lists the targets. Needs Go, a C compiler and npm; everything else is fetched, pinned and kept in a cache folder.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME ?= 20s
+CIFAR10 ?=
+
+.PHONY: help setup build demo test test-short race long fuzz lint results clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## fetch ONNX Runtime's library and the Go modules
+	@scripts/onnxruntime.sh
+	@go mod download
+
+build: setup ## build bin/distill
+	go build -o bin/ ./cmd/distill
+
+demo: build ## distil ResNet-56 into a small student, and compare it with one trained on labels alone
+	bin/distill train --recipe cmd/distill/recipes/demo.yaml --compare-labels
+
+test: setup ## run the tests, 10 minutes at most on 2 cores
+	go test -timeout 10m ./...
+
+test-short: setup ## run the tests that take no time, under 2 minutes
+	go test -short -timeout 5m ./...
+
+race: setup ## run the short tests under the race detector
+	go test -race -short -timeout 20m ./...
+
+long: setup ## run all tests, the long ones too
+	DISTILL_LONG=1 go test -timeout 2h ./...
+
+fuzz: setup ## fuzz every decoder, each for FUZZTIME (20s)
+	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file target; do \
+		go test -run '^$$' -fuzz "^$${target#func }\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
+	done
+
+lint: ## check formatting, go vet and staticcheck
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt-formatted:"; echo "$$unformatted"; exit 1; } >&2
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+results: build ## train the README's table; CIFAR10=folder with data_batch_1..3.bin and valid_10000.bin
+	@[ -n "$(CIFAR10)" ] || { echo "make: name the data: make results CIFAR10=folder" >&2; exit 2; }
+	bin/distill train --recipe cmd/distill/recipes/cifar10.yaml --compare-labels "data.source=cifar10:$(CIFAR10)"
+
+clean: ## remove what was built; the cache folder stays
+	rm -rf bin
