@@ -8,8 +8,8 @@ import (
 
 // Augment is how training images are varied. The zero value leaves them as they are.
 type Augment struct {
-	Crop int  `yaml:"crop,omitempty"` // pad each side with this many black pixels, then crop the image's size at random; 0: no crop
-	Flip bool `yaml:"flip,omitempty"` // mirror every second image, at random, left to right
+	Crop int  `yaml:"crop"` // pad each side with this many black pixels, then crop the image's size at random; 0: no crop
+	Flip bool `yaml:"flip"` // mirror every second image, at random, left to right
 }
 
 // check refuses a crop that could leave nothing of an image of h×w.

@@ -27,15 +27,15 @@ type Options struct {
 	// folder: a sub-folder with one folder of images per class; default train, val and test. Where no val folder
 	// exists and none is asked for, every tenth training image of each class is held out as val. A folder with none
 	// of the three, only class folders, is split 80/10/10 by a hash of each image's class and file name.
-	Train string `yaml:"train,omitempty"`
-	Val   string `yaml:"val,omitempty"`
-	Test  string `yaml:"test,omitempty"`
+	Train string `yaml:"train"`
+	Val   string `yaml:"val"`
+	Test  string `yaml:"test"`
 
 	// Size is the height and width that the images of a folder are brought to: scaled so that they cover it,
 	// with bilinear filtering, and cropped about their centre. Empty: all images must have the size of the first one.
-	Size []int `yaml:"size,omitempty"`
+	Size []int `yaml:"size"`
 
-	Augment Augment `yaml:"augment,omitempty"` // of training images; a Loader applies it
+	Augment Augment `yaml:"augment"` // of training images; a Loader applies it
 }
 
 // kind is a format of data sets: how to open its three splits, and one of them.

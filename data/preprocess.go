@@ -14,7 +14,7 @@ type Preprocess struct {
 	Mean  []float64 `yaml:"mean" json:"mean"`                     // [C], of scaled pixels; empty: 0
 	Std   []float64 `yaml:"std" json:"std"`                       // [C], of scaled pixels, > 0; empty: 1
 	Scale float64   `yaml:"scale" json:"scale"`                   // of pixels 0..255; DefaultPreprocess has 1/255
-	Size  []int     `yaml:"size,omitempty" json:"size,omitempty"` // height and width of the input; empty: the images' own
+	Size  []int     `yaml:"size" json:"size,omitempty"` // height and width of the input; empty: the images' own
 }
 
 // DefaultPreprocess brings pixels to 0..1 and no further: what a Preprocess holds before it is decoded.

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"slices"
 
 	ort "github.com/yalue/onnxruntime_go"
 
@@ -80,7 +81,8 @@ func newORTStep(p *graph.Program, s *graph.Store, opts Options, target graph.Tar
 	if err != nil {
 		return nil, err
 	}
-	session, err := NewSession(b, opts)
+	inputs, outputs := signature(p)
+	session, err := openSession(b, inputs, outputs, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +99,20 @@ func newORTStep(p *graph.Program, s *graph.Store, opts Options, target graph.Tar
 		o.outputs = append(o.outputs, v)
 	}
 	return o, nil
+}
+
+// signature lists what a lowered Program takes and gives, in order.
+func signature(p *graph.Program) (inputs, outputs []IO) {
+	for _, l := range append(slices.Clone(p.Inputs), p.Stored...) {
+		inputs = append(inputs, IO{Name: l.Name, DType: l.DType.String(), Shape: l.Shape})
+	}
+	for _, o := range p.Outputs {
+		outputs = append(outputs, IO{Name: o.Name, DType: graph.Float32.String(), Shape: graph.ShapeOf(o.Node)})
+	}
+	for _, u := range p.Updates {
+		outputs = append(outputs, IO{Name: u.Name + onnx.UpdateSuffix, DType: graph.Float32.String(), Shape: graph.ShapeOf(u.Node)})
+	}
+	return inputs, outputs
 }
 
 func emptyValue(s graph.Shape) (ort.Value, error) {

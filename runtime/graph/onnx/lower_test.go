@@ -187,8 +187,8 @@ func TestFoldingLeavesTheStoreAsItWas(t *testing.T) {
 	}
 }
 
-// composites are the rows that plain ONNX writes in other or in several operators: batch norm in training mode, which is
-// never exported, and of MatMul the examples that transpose an operand.
+// composite reports whether plain ONNX writes an example in several operators or under another name: batch norm in training
+// mode, which is never exported, and the products of which an operand is transposed.
 func composite(row string, example int) bool {
 	return row == "BatchNormalizationTraining" || row == "MatMul" && example >= 3
 }

@@ -49,7 +49,7 @@ func (b *blocker) convolution(n *pb.NodeProto) bool {
 	}
 	in := append([]string(nil), n.Input...)
 	if group > 1 || ci >= blk {
-		in[0] = b.add("ReorderInput", nchwcDomain, in[:1])
+		in[0] = b.add("ReorderInput", nchwcDomain, []string{in[0]})
 	}
 	// Output channels are the innermost of every filter layout; input channels are blocked too where they fill blocks.
 	split, perm := []int{co / blk, blk, ci, w[2], w[3]}, []int{0, 2, 3, 4, 1}

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"distill/data"
+	"distill/runtime/graph"
+	"distill/runtime/graph/onnx"
+)
+
+type inspectOptions struct {
+	global
+	model string
+	taps  bool // list all
+}
+
+func newInspect(g *global) *cobra.Command {
+	var o inspectOptions
+	c := &cobra.Command{
+		Use:   "inspect MODEL.onnx",
+		Short: "Show what is in an ONNX model",
+		Long: `Show what is in an ONNX model: what it takes and gives, its size, the tensors inside it that can be tapped, and
+what to know before distilling it. Shapes and multiply-adds come from a run on one image of zeros; a model that cannot
+run is shown without them, and with the reason.
+
+JSON keys: file, sha256, producer, opset, inputs, outputs, params, macs (for one image), macs_error, taps (tensor, op,
+node, shape), audit (batch_norm, batch_norm_nodes, output, dynamic_batch, batch, external_data, custom_domains), card
+(preprocess, classes, recipe_sha256, teacher_sha256). What is not known is null.`,
+		Example: `  distill inspect models/cifar10_resnet56.onnx
+  distill inspect --taps models/mnist_cntk.onnx
+  distill inspect --json models/cifar10_resnet56.onnx`,
+		Args: wantArgs(1, 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			o.global, o.model = *g, args[0]
+			return runInspect(o, c.OutOrStdout())
+		},
+	}
+	c.Flags().BoolVar(&o.taps, "taps", false, "list every tensor that can be tapped, not just the first and last ones")
+	return c
+}
+
+// inspection is what inspect finds.
+type inspection struct {
+	File      string       `json:"file"`
+	SHA256    string       `json:"sha256"`
+	Producer  string       `json:"producer"`
+	Opset     int          `json:"opset"`
+	Inputs    []onnx.Value `json:"inputs"`
+	Outputs   []onnx.Value `json:"outputs"`
+	Params    int          `json:"params"`
+	MACs      *int64       `json:"macs"` // nil where the model cannot run, for the reason in MACsError
+	MACsError *string      `json:"macs_error"`
+	Taps      []tap        `json:"taps"`
+	Audit     onnx.Audit   `json:"audit"`
+	Card      *card        `json:"card"`
+}
+
+type tap struct {
+	onnx.Tap
+	Shape []int `json:"shape"` // for one image; nil where it is not known
+}
+
+// card is a data.Card with keys that stay as they are.
+type card struct {
+	Preprocess    data.Preprocess `json:"preprocess"`
+	Classes       []string        `json:"classes"`
+	RecipeSHA256  string          `json:"recipe_sha256"`
+	TeacherSHA256 string          `json:"teacher_sha256"`
+}
+
+func runInspect(o inspectOptions, stdout io.Writer) error {
+	m, err := onnx.Read(o.model)
+	if err != nil {
+		return err
+	}
+	i, err := inspect(o, m)
+	if err != nil {
+		return fmt.Errorf("inspect %s: %w", o.model, err)
+	}
+	if o.json {
+		return writeJSON(stdout, i)
+	}
+	if err := writeTable(stdout, i.facts()); err != nil {
+		return err
+	}
+	fmt.Fprintln(stdout)
+	return writeTable(stdout, i.tapRows(o.taps))
+}
+
+func inspect(o inspectOptions, m *onnx.Model) (inspection, error) {
+	i := inspection{
+		File: o.model, Producer: m.Producer(), Opset: m.Opset(), Inputs: m.Inputs(), Outputs: m.Outputs(),
+		Params: m.Params(), Taps: []tap{}, Audit: m.Audit(),
+	}
+	own, ok, err := data.ReadCard(m.Metadata())
+	if err != nil {
+		return inspection{}, err
+	}
+	if ok {
+		c := card(own)
+		i.Card = &c
+	}
+	if i.SHA256, err = hashFile(o.model); err != nil {
+		return inspection{}, err
+	}
+	shapes, macs, err := measure(m, own.Preprocess.Size, o.global)
+	if err == nil {
+		i.MACs = &macs
+	} else {
+		reason := err.Error()
+		i.MACsError = &reason
+	}
+	for _, t := range m.Taps() {
+		i.Taps = append(i.Taps, tap{t, shapes[t.Tensor]})
+	}
+	return i, nil
+}
+
+// measure returns the shapes of a model's tensors for one image, and its multiply-adds. The shapes may be known where the
+// multiply-adds are not.
+func measure(m *onnx.Model, size []int, g global) (shapes map[string][]int, macs int64, err error) {
+	if err := g.init(); err != nil {
+		return nil, 0, err
+	}
+	if shapes, err = trace(m, size, g.budget()); err != nil {
+		return nil, 0, err
+	}
+	macs, _, err = m.MACs(shapes)
+	return shapes, macs, err
+}
+
+func hashFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// facts are the rows of the table of what the model is.
+func (i inspection) facts() [][]string {
+	macs, batch, own, custom := "", "dynamic", "none", "none"
+	if i.MACs != nil {
+		macs = grouped(*i.MACs) + " for one image"
+	} else {
+		macs = "not counted: " + *i.MACsError
+	}
+	if !i.Audit.DynamicBatch {
+		batch = fmt.Sprintf("fixed at %d", i.Audit.Batch)
+	}
+	if i.Card != nil {
+		p := i.Card.Preprocess
+		own = fmt.Sprintf("mean %v, std %v, scale %.6g; %d class names", p.Mean, p.Std, p.Scale, len(i.Card.Classes))
+	}
+	if len(i.Audit.CustomDomains) > 0 {
+		custom = strings.Join(i.Audit.CustomDomains, ", ")
+	}
+	norm := i.Audit.BatchNorm
+	if n := i.Audit.BatchNormNodes; n > 0 {
+		norm = fmt.Sprintf("present, %d nodes", n)
+	}
+	rows := [][]string{
+		{"file", i.File},
+		{"sha256", i.SHA256},
+		{"producer", cmp.Or(i.Producer, "unknown")},
+		{"opset", strconv.Itoa(i.Opset)},
+	}
+	rows = append(rows, valueRows("input", i.Inputs)...)
+	rows = append(rows, valueRows("output", i.Outputs)...)
+	return append(rows, [][]string{
+		{"parameters", grouped(int64(i.Params))},
+		{"multiply-adds", macs},
+		{"batch", batch},
+		{"batch norm", norm},
+		{"gives", strings.ReplaceAll(i.Audit.Output, "_", " ")},
+		{"external data", yesNo(i.Audit.ExternalData)},
+		{"custom domains", custom},
+		{"card", own},
+	}...)
+}
+
+func valueRows(kind string, values []onnx.Value) [][]string {
+	var rows [][]string
+	for _, v := range values {
+		dims := make([]string, len(v.Shape))
+		for i, d := range v.Shape {
+			dims[i] = d.String()
+		}
+		rows = append(rows, []string{kind, v.Name, fmt.Sprintf("%s[%s]", v.DType, strings.Join(dims, ","))})
+	}
+	return rows
+}
+
+// Without --taps, as many taps are shown at each end.
+const tapsShown = 4
+
+// tapRows are the rows of the table of taps.
+func (i inspection) tapRows(all bool) [][]string {
+	rows := [][]string{{fmt.Sprintf("%d taps", len(i.Taps)), "operator", "shape for one image"}}
+	hidden := len(i.Taps) - 2*tapsShown
+	for n, t := range i.Taps {
+		if !all && hidden > 0 && n >= tapsShown && n < tapsShown+hidden {
+			if n == tapsShown {
+				rows = append(rows, []string{fmt.Sprintf("… %d more, --taps lists them", hidden), "", ""})
+			}
+			continue
+		}
+		shape := "unknown"
+		if t.Shape != nil {
+			shape = graph.Shape(t.Shape).String()
+		}
+		rows = append(rows, []string{t.Tensor, t.Op, shape})
+	}
+	return rows
+}

@@ -1,0 +1,65 @@
+package teacher
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"distill/data"
+	"distill/internal/hint"
+	"distill/runtime"
+)
+
+// Options say which teacher and how it sees images: the teacher section of a recipe.
+//
+//	teacher:
+//	  model: models/cifar10_resnet56.onnx
+//	  mean: [0.485, 0.456, 0.406]
+//	  std: [0.229, 0.224, 0.225]
+//	  taps: ["*Relu*"]
+//
+// Of the preprocessing, each part that is not given comes from the file's [data.Card], or, in a file without one, from the
+// default of [Open].
+type Options struct {
+	Model string `yaml:"model"` // path of the ONNX file
+
+	Mean  []float64 `yaml:"mean"`  // as in data.Preprocess; empty: not given
+	Std   []float64 `yaml:"std"`   // likewise
+	Scale *float64  `yaml:"scale"` // nil: not given
+	Size  []int     `yaml:"size"`  // height and width that images are stretched to; empty: not given
+
+	Taps  []string `yaml:"taps"`  // names of tensors inside the model, or globs of them, to be given beside the logits
+	Batch int      `yaml:"batch"` // most images at a time; 0: the file's fixed batch, or all at once
+
+	Provider        string            `yaml:"provider"`         // one of runtime.Providers; "": cpu
+	ProviderOptions map[string]string `yaml:"provider_options"` // see runtime.Provider
+}
+
+// Validate checks what does not depend on the file.
+func (o Options) Validate() error {
+	if o.Batch < 0 {
+		return fmt.Errorf("teacher: batch %d is below 0", o.Batch)
+	}
+	if known := runtime.Providers(); o.Provider != "" && !slices.Contains(known, o.Provider) {
+		return hint.Wrap(fmt.Errorf("teacher: provider %q is unknown", o.Provider), "choose one of %s", strings.Join(known, ", "))
+	}
+	return nil
+}
+
+// override returns p with what o gives in its place.
+func (o Options) override(p data.Preprocess) data.Preprocess {
+	if len(o.Mean) > 0 {
+		p.Mean = o.Mean
+	}
+	if len(o.Std) > 0 {
+		p.Std = o.Std
+	}
+	if o.Scale != nil {
+		p.Scale = *o.Scale
+	}
+	if len(o.Size) > 0 {
+		p.Size = o.Size
+	}
+	p.Mean, p.Std, p.Size = slices.Clone(p.Mean), slices.Clone(p.Std), slices.Clone(p.Size)
+	return p
+}

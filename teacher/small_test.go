@@ -1,0 +1,291 @@
+package teacher
+
+import (
+	"bytes"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"distill/data"
+	"distill/runtime/graph"
+	"distill/runtime/graph/onnx"
+	"distill/runtime/graph/op"
+)
+
+// small is a classifier of [N,3,4,4] into 6 classes that ends as its fields say.
+type small struct {
+	ending string // see describe
+	fixed  int    // batch; 0: dynamic
+	meta   map[string]string
+}
+
+func (s small) describe(g *graph.Graph) {
+	normal := func(values []float32, _ graph.Shape, rng *rand.Rand) {
+		for i := range values {
+			values[i] = float32(rng.NormFloat64())
+		}
+	}
+	x := g.Input("image", graph.Float32, max(2, s.fixed), 3, 4, 4)
+	pooled := op.GlobalAveragePool(op.Conv(x, g.Param("w", graph.Shape{6, 3, 3, 3}, normal), nil, op.ConvAttrs{}))
+	z := op.Flatten(pooled)
+	switch s.ending {
+	case "logits":
+		g.Output("out", op.Scale(z, 3))
+	case "softmax":
+		g.Output("out", op.Softmax(op.Scale(z, 3), 1))
+	case "log_softmax":
+		g.Output("out", op.LogSoftmax(op.Scale(z, 3), -1))
+	case "written out softmax":
+		e := op.Exp(op.Scale(z, 3))
+		g.Output("out", op.Div(e, op.ReduceSum(e, []int{1}, true)))
+	case "written out log_softmax":
+		z = op.Scale(z, 3)
+		g.Output("out", op.Sub(z, op.Log(op.ReduceSum(op.Exp(z), []int{1}, true))))
+	case "softmax over the batch":
+		g.Output("out", op.Softmax(op.Scale(z, 3), 0))
+	case "[N,K,1,1]":
+		g.Output("out", op.Scale(pooled, 3))
+	case "features first":
+		g.Output("features", x)
+		g.Output("out", op.Softmax(op.Scale(z, 3), 1))
+	case "features only":
+		g.Output("features", op.Relu(x))
+		g.Output("mean", op.ReduceMean(z, nil, false))
+	case "one class":
+		g.Output("out", op.ReduceMean(z, []int{1}, true))
+	case "two inputs":
+		g.Output("out", op.Mul(z, g.Input("mask", graph.Float32, 1, 6)))
+	case "transposed tap":
+		g.Output("turned", op.Transpose(z, 1, 0))
+		g.Output("out", op.Scale(z, 3))
+	}
+}
+
+// write puts the model in a file and returns its path. All endings have the same weights.
+func (s small) write(t testing.TB) string {
+	t.Helper()
+	p, err := graph.Build(graph.Inference, s.describe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := graph.NewStore()
+	if err := p.Fill(store, 1); err != nil {
+		t.Fatal(err)
+	}
+	l := onnx.Lowering{Store: store}
+	if s.fixed == 0 {
+		l.Batch = "batch"
+	}
+	m, err := onnx.Lower(p, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, value := range s.meta {
+		m.SetMetadata(key, value)
+	}
+	path := filepath.Join(t.TempDir(), "small.onnx")
+	if err := m.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func smallBatch(n int) *data.Batch {
+	b := &data.Batch{X: make([]float32, n*3*4*4), Shape: [4]int{n, 3, 4, 4}}
+	rng := rand.New(rand.NewPCG(2, 2))
+	for i := range b.X {
+		b.X[i] = float32(rng.IntN(256))
+	}
+	return b
+}
+
+// softened is softmax(z/T) of each row.
+func softened(z []float32, k int, temperature float64) []float64 {
+	p := make([]float64, len(z))
+	for row := 0; row < len(z); row += k {
+		sum := 0.0
+		for i := row; i < row+k; i++ {
+			p[i] = math.Exp(float64(z[i]) / temperature)
+			sum += p[i]
+		}
+		for i := row; i < row+k; i++ {
+			p[i] /= sum
+		}
+	}
+	return p
+}
+
+func TestLogitsAreFoundWhateverTheEnding(t *testing.T) {
+	b := smallBatch(7)
+	want := forward(t, open(t, Options{Model: small{ending: "logits"}.write(t)}), b).Logits
+	for _, c := range []struct {
+		ending, output string
+		exact          bool // the logits themselves, not up to a constant per row
+	}{
+		{"logits", "logits", true},
+		{"[N,K,1,1]", "logits", true},
+		{"softmax", "softmax", true},
+		{"log_softmax", "log_softmax", true},
+		{"features first", "softmax", true},
+		{"written out softmax", "softmax", false},
+		{"written out log_softmax", "log_softmax", false},
+	} {
+		t.Run(c.ending, func(t *testing.T) {
+			teacher := open(t, Options{Model: small{ending: c.ending}.write(t)})
+			if teacher.Output() != c.output || teacher.Classes() != 6 {
+				t.Errorf("%s of %d classes, want %s of 6", teacher.Output(), teacher.Classes(), c.output)
+			}
+			got := forward(t, teacher, b).Logits
+			if c.exact {
+				near(t, got, want, 1e-6)
+			}
+			for _, temperature := range []float64{1, 4} {
+				p, q := softened(got, 6, temperature), softened(want, 6, temperature)
+				for i := range p {
+					if math.Abs(p[i]-q[i]) > 1e-5 {
+						t.Fatalf("at temperature %v, image %d class %d has probability %v, want %v", temperature, i/6, i%6, p[i], q[i])
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestSoftmaxOverAnotherAxisIsNoSoftmax(t *testing.T) {
+	teacher := open(t, Options{Model: small{ending: "softmax over the batch"}.write(t)})
+	if teacher.Output() != "logits" {
+		t.Errorf("taken for %s", teacher.Output())
+	}
+}
+
+func TestVanishingProbabilityHasAFiniteLogit(t *testing.T) {
+	teacher := open(t, Options{Model: small{ending: "written out softmax"}.write(t)})
+	b := smallBatch(1)
+	scale := 2.0 // pixels so large that some exponentials vanish, and none overflows
+	teacher.preprocess.Scale *= scale
+	logits := forward(t, teacher, b).Logits
+	for _, z := range logits {
+		if math.IsNaN(float64(z)) || z > 0 || z < -87.4 {
+			t.Errorf("logits %v", logits)
+		}
+	}
+	if got := float32(math.Log(smallest)); got < -87.4 || got > -87.3 {
+		t.Errorf("the least logit is %v", got)
+	}
+}
+
+func TestFixedBatchIsPaddedAndCut(t *testing.T) {
+	want := forward(t, open(t, Options{Model: small{ending: "logits"}.write(t), Taps: []string{"Conv*"}}), smallBatch(8))
+	fixed := open(t, Options{Model: small{ending: "logits", fixed: 3}.write(t), Taps: []string{"Conv*"}})
+	for n := 1; n <= 8; n++ { // below, at and above the batch, and multiples of it
+		got := forward(t, fixed, smallBatch(n))
+		near(t, got.Logits, want.Logits[:n*6], 1e-6)
+		for name, tap := range got.Taps {
+			if !tap.Shape.Equal(graph.Shape{n, 6, 2, 2}) {
+				t.Fatalf("tap %s is %v for %d images", name, tap.Shape, n)
+			}
+			near(t, tap.F, want.Taps[name].F[:n*6*2*2], 1e-6)
+		}
+	}
+	_, err := Open(Options{Model: fixed.Path(), Batch: 2}, data.DefaultPreprocess(), 1)
+	wantError(t, err, "batch 2 is below the file's fixed batch of 3", "leave the teacher's batch out")
+}
+
+func TestUnsuitableModelIsNamedWithTheWayOut(t *testing.T) {
+	for _, c := range []struct {
+		model small
+		opts  Options
+		words []string
+	}{
+		{small{ending: "two inputs"}, Options{}, []string{`it has 2 inputs: "image" float32[batch,3,4,4], "mask" `, "as its only input"}},
+		{small{ending: "features only"}, Options{}, []string{`"features" float32[batch,3,4,4], "mean" float32[`, "[N,K]", "with its head"}},
+		{small{ending: "one class"}, Options{}, []string{`output "out" is [5,1] for 5 images`, "with its head"}},
+		{small{ending: "transposed tap"}, Options{Taps: []string{"turned"}}, []string{`tensor "turned": it is float32[6,5] for 5 images`, "first axis is the batch"}},
+		{small{ending: "logits"}, Options{Taps: []string{"Cnov*"}}, []string{`tap "Cnov*"`, "no such tensor", "Conv_0"}},
+		{small{ending: "logits"}, Options{Provider: "tpu"}, []string{`provider "tpu" is unknown`, "cpu, cuda"}},
+		{small{ending: "logits"}, Options{Batch: -1}, []string{"batch -1 is below 0"}},
+		{small{ending: "logits"}, Options{Size: []int{8, 8}}, []string{`its size is given as 8×8, but input "image" is float32[batch,3,4,4]`, "the size that the model takes"}},
+		{small{ending: "logits"}, Options{Mean: []float64{0.1}}, []string{"mean has 1 values for 3 channels", "the teacher's own mean"}},
+		{small{ending: "logits", meta: map[string]string{"distill.version": "9"}}, Options{}, []string{`distill.version is "9"`, "use the distill that wrote"}},
+		{small{ending: "logits", meta: data.Card{Preprocess: data.DefaultPreprocess(), Classes: []string{"a", "b"}}.Metadata()}, Options{}, []string{"names 2 classes, but it has 6 logits"}},
+	} {
+		c.opts.Model = c.model.write(t)
+		_, err := Open(c.opts, data.DefaultPreprocess(), 1)
+		wantError(t, err, append(c.words, "teacher: ")...)
+	}
+}
+
+func TestPreprocessingComesFromOptionsThenCardThenDefault(t *testing.T) {
+	card := data.Card{
+		Preprocess: data.Preprocess{Mean: []float64{1, 2, 3}, Std: []float64{4, 5, 6}, Scale: 0.5, Size: []int{4, 4}},
+		Classes:    []string{"a", "b", "c", "d", "e", "f"},
+	}
+	defaults := data.Preprocess{Mean: []float64{9, 9, 9}, Scale: 9, Size: []int{9, 9}}
+	scale := 0.25
+	plain, carded := small{ending: "logits"}.write(t), small{ending: "logits", meta: card.Metadata()}.write(t)
+	for _, c := range []struct {
+		name string
+		opts Options
+		want data.Preprocess
+	}{
+		{"default, its size apart", Options{Model: plain}, data.Preprocess{Mean: []float64{9, 9, 9}, Scale: 9}},
+		{"card", Options{Model: carded}, card.Preprocess},
+		{"options in parts", Options{Model: carded, Std: []float64{7, 7, 7}, Scale: &scale},
+			data.Preprocess{Mean: []float64{1, 2, 3}, Std: []float64{7, 7, 7}, Scale: 0.25, Size: []int{4, 4}}},
+	} {
+		teacher, err := Open(c.opts, defaults, 1)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if got := teacher.Preprocess(); !equalJSON(t, got, c.want) {
+			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
+		}
+		if _, ok := teacher.Card(); ok != (c.opts.Model == carded) {
+			t.Errorf("%s: card found: %v", c.name, ok)
+		}
+		teacher.Close()
+	}
+
+	teacher, err := Open(Options{Model: carded}, defaults, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer teacher.Close()
+	if err := teacher.Check(card.Classes, 3, 4, 4); err != nil {
+		t.Error(err)
+	}
+	if err := teacher.Check([]string{"1", "2", "3", "4", "5", "6"}, 3, 9, 9); err != nil { // other names, and size stretches
+		t.Error(err)
+	}
+	wantError(t, teacher.Check([]string{"a", "c", "b", "d", "e", "f"}, 3, 4, 4), `class 1 is "b" to the teacher and "c" in the data`, `"a" "b" "c"`)
+}
+
+// A chunk of the file is replaced by as many bytes: dimensions and names, spelt as protobuf does.
+func TestFreeSizeOfImagesIsAskedFor(t *testing.T) {
+	whole, err := os.ReadFile(small{ending: "logits"}.write(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	four, symbol := []byte("\x0a\x02\x08\x04"), []byte("\x0a\x02\x12\x00") // Dimension{dim_value: 4}, {dim_param: ""}
+	path := filepath.Join(t.TempDir(), "free.onnx")
+	if bytes.Count(whole, four) != 2 {
+		t.Fatalf("%d dimensions of 4 in the file, want 2", bytes.Count(whole, four))
+	}
+	if err := os.WriteFile(path, bytes.ReplaceAll(whole, four, symbol), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(Options{Model: path}, data.DefaultPreprocess(), 1)
+	wantError(t, err, "leaves the size of its images free", "size: [224, 224]")
+
+	defaults := data.DefaultPreprocess()
+	defaults.Size = []int{4, 4}
+	teacher, err := Open(Options{Model: path}, defaults, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer teacher.Close()
+	b := smallBatch(2)
+	near(t, forward(t, teacher, b).Logits, forward(t, open(t, Options{Model: small{ending: "logits"}.write(t)}), b).Logits, 1e-6)
+}

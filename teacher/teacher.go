@@ -1,0 +1,248 @@
+// Package teacher holds frozen ONNX classifiers: what a student learns from.
+//
+//	t, err := teacher.Open(teacher.Options{Model: "models/cifar10_resnet56.onnx", Taps: []string{"*Relu*"}}, preprocess, 2)
+//	defer t.Close()
+//	out, err := t.Forward(&batch) // out.Logits [N,K], out.Taps by tensor name
+package teacher
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"distill/data"
+	"distill/internal/hint"
+	"distill/runtime"
+)
+
+// Teacher is a classifier that never changes. Its methods may be called by one goroutine at a time.
+type Teacher struct {
+	session *runtime.Session
+	model   model
+	sha256  string
+
+	preprocess data.Preprocess
+	batch      int       // images in a run: exactly so many where model.batch is set, else at most; 0: any number
+	buffer     []float32 // the input of a run, reused
+
+	classes int
+	output  string // what the file gives: "logits", "softmax" or "log_softmax"
+	source  string // the tensor that logits are read from
+	log     bool   // whether that holds probabilities
+}
+
+// Open reads the file, which it never changes, and readies it to run on a number of threads, 0 meaning all that
+// [runtime.CPUs] counts; [runtime.Init] comes first. Taps become outputs of a copy in memory. The preprocessing in force is
+// the defaults, replaced by that of the file's card, replaced by the parts that o gives; the size of the defaults counts only
+// where the file leaves the size of its images free.
+//
+// The file must be a classifier with one input, float32 images [N,C,H,W], and an output of one row per image: [N,K], or
+// [N,K,1,1]. Of several outputs the first such is taken. The weights must be inside the file.
+//
+// Logits are what Open looks for, too: it runs a few images of noise to see whether the output holds probabilities or their
+// logarithms. If so, and if the operator that makes them is a Softmax or LogSoftmax of the file, logits are read from the
+// tensor that goes into it. If not, logarithms serve as logits as they are, for softmax(log p) = p: soft targets at any
+// temperature, softmax(log p / T) ∝ p^(1/T), are those of the true logits, which differ from log p by a constant per image.
+// Of probabilities the logarithm is taken, not below that of the smallest normal float32, about −87.
+func Open(o Options, defaults data.Preprocess, threads int) (*Teacher, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if o.Model == "" {
+		return nil, hint.Wrap(errors.New("teacher: open: no model is named"), "give the path of an ONNX file")
+	}
+	m, err := readModel(o.Model, o.Taps)
+	if err != nil {
+		return nil, err
+	}
+	t := &Teacher{model: m}
+	if err := t.open(o, defaults, threads); err != nil {
+		t.Close()
+		return nil, fmt.Errorf("teacher: open %s: %w", o.Model, err)
+	}
+	return t, nil
+}
+
+func (t *Teacher) open(o Options, defaults data.Preprocess, threads int) (err error) {
+	if t.sha256, err = hashFile(o.Model); err != nil {
+		return err
+	}
+	if err := t.setPreprocess(o, defaults); err != nil {
+		return err
+	}
+	if err := t.setBatch(o.Batch); err != nil {
+		return err
+	}
+	t.session, err = runtime.NewSession(t.model.bytes, runtime.Options{
+		Threads:  threads,
+		Provider: runtime.Provider{Name: o.Provider, Options: o.ProviderOptions},
+	})
+	if err != nil {
+		return err
+	}
+	t.model.bytes = nil
+	if err := t.probe(); err != nil {
+		return err
+	}
+	if n := len(t.model.card.Classes); n != 0 && n != t.classes {
+		return fmt.Errorf("its card names %d classes, but it has %d logits", n, t.classes)
+	}
+	return nil
+}
+
+// hashFile is the SHA-256 of a file, in hexadecimal.
+func hashFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// setPreprocess settles the preprocessing and, where the file leaves it free, the size of the model's images.
+func (t *Teacher) setPreprocess(o Options, defaults data.Preprocess) error {
+	p := defaults
+	if t.model.hasCard {
+		p = t.model.card.Preprocess
+	}
+	m := &t.model
+	free := m.height < 0 || m.width < 0
+	switch {
+	case !free && !m.hasCard:
+		p.Size = nil
+	case free && len(p.Size) == 0:
+		p.Size = defaults.Size
+	}
+	p = o.override(p)
+	if err := p.Validate(m.channels); err != nil {
+		return hint.Wrap(err, "give the teacher's own mean, std, scale and size")
+	}
+	if len(p.Size) == 0 {
+		if free {
+			return hint.Wrap(errors.New("the file leaves the size of its images free"), "give the teacher's size, as in size: [224, 224]")
+		}
+	} else {
+		h, w := p.Size[0], p.Size[1]
+		if m.height >= 0 && m.height != h || m.width >= 0 && m.width != w {
+			err := fmt.Errorf("its size is given as %d×%d, but input %q is %v", h, w, m.input.Name, format(m.input))
+			return hint.Wrap(err, "give the size that the model takes, or none")
+		}
+		m.height, m.width = h, w
+	}
+	t.preprocess = p
+	return nil
+}
+
+// maxInput bounds the elements of the smallest run that a file can ask for: 1 GiB of float32.
+const maxInput = 1 << 28
+
+// setBatch settles how many images go into a run.
+func (t *Teacher) setBatch(limit int) error {
+	m := t.model
+	t.batch = limit
+	if m.batch > 0 {
+		if limit > 0 && limit < m.batch {
+			err := fmt.Errorf("batch %d is below the file's fixed batch of %d", limit, m.batch)
+			return hint.Wrap(err, "leave the teacher's batch out, or export the model with a dynamic batch")
+		}
+		t.batch = m.batch
+	}
+	images, size := max(m.batch, probes), 1
+	for _, d := range []int{images, m.channels, m.height, m.width} {
+		if d > maxInput/size {
+			return fmt.Errorf("%d images of %d×%d×%d have over %d elements", images, m.channels, m.height, m.width, maxInput)
+		}
+		size *= d
+	}
+	return nil
+}
+
+// Path is that of the file.
+func (t *Teacher) Path() string { return t.model.path }
+
+// SHA256 is that of the file's bytes, as 64 hexadecimal digits.
+func (t *Teacher) SHA256() string { return t.sha256 }
+
+// Params counts the file's floating-point weights, running statistics included.
+func (t *Teacher) Params() int { return t.model.params }
+
+// Card is what the file says of itself; ok is false where it says nothing.
+func (t *Teacher) Card() (card data.Card, ok bool) { return t.model.card, t.model.hasCard }
+
+// Preprocess is the preprocessing in force.
+func (t *Teacher) Preprocess() data.Preprocess { return t.preprocess }
+
+// InputShape is that of an image as the model takes it, after preprocessing.
+func (t *Teacher) InputShape() (c, h, w int) { return t.model.channels, t.model.height, t.model.width }
+
+// Classes is K, the number of logits per image; 2 or more.
+func (t *Teacher) Classes() int { return t.classes }
+
+// Output is what the file itself gives: "logits", "softmax" or "log_softmax". [Teacher.Forward] gives logits in any case.
+func (t *Teacher) Output() string { return t.output }
+
+// Taps names the tensors that [Teacher.Forward] gives beside the logits: what the globs matched, in their order, each once.
+func (t *Teacher) Taps() []string { return slices.Clone(t.model.taps) }
+
+// Check reports whether the teacher fits a data set: as many classes, in the same order as far as the file names them, and
+// images of c×h×w that it takes. The error says what to change.
+func (t *Teacher) Check(classes []string, c, h, w int) error {
+	err := t.checkClasses(classes)
+	if err == nil {
+		err = t.checkImages(c, h, w)
+	}
+	if err != nil {
+		return fmt.Errorf("teacher: check %s: %w", t.Path(), err)
+	}
+	return nil
+}
+
+func (t *Teacher) checkClasses(classes []string) error {
+	if len(classes) != t.classes {
+		err := fmt.Errorf("the teacher tells %d classes apart, the data has %d", t.classes, len(classes))
+		return hint.Wrap(err, "use a teacher trained on the classes of the data, or data of the teacher's %d classes", t.classes)
+	}
+	own := t.model.card.Classes
+	if len(own) == 0 || slices.Equal(own, classes) || !slices.Equal(sorted(own), sorted(classes)) {
+		return nil // two data sets may have different names for the same classes
+	}
+	for i, name := range own {
+		if name != classes[i] {
+			err := fmt.Errorf("class %d is %q to the teacher and %q in the data, in another order of the same names", i, name, classes[i])
+			return hint.Wrap(err, "put the classes of the data in the order %.200q", own)
+		}
+	}
+	return nil
+}
+
+func sorted(names []string) []string { return slices.Sorted(slices.Values(names)) }
+
+func (t *Teacher) checkImages(c, h, w int) error {
+	m := t.model
+	if c != m.channels {
+		err := fmt.Errorf("the teacher takes images of %d channels, these have %d", m.channels, c)
+		return hint.Wrap(err, "use a teacher or data of the same number of channels")
+	}
+	if out := t.preprocess.OutShape([4]int{1, c, h, w}); out[2] != m.height || out[3] != m.width {
+		err := fmt.Errorf("the teacher takes images of %d×%d, these are %d×%d", m.height, m.width, h, w)
+		return hint.Wrap(err, "set the teacher's size to [%d, %d], which stretches the images", m.height, m.width)
+	}
+	return nil
+}
+
+// Close frees the session; the teacher cannot run any more. Closing it again does nothing.
+func (t *Teacher) Close() error {
+	if t.session == nil {
+		return nil
+	}
+	return t.session.Close()
+}

@@ -1,0 +1,303 @@
+package teacher
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"distill/data"
+	"distill/internal/hint"
+	"distill/internal/strictyaml"
+	"distill/metrics"
+	"distill/runtime"
+)
+
+const resnet, mnist = "../models/cifar10_resnet56.onnx", "../models/mnist_cntk.onnx"
+
+func TestMain(m *testing.M) {
+	if err := runtime.Init(""); err != nil {
+		fmt.Fprintf(os.Stderr, "%v\n%s\n", err, hint.Of(err))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// open opens a teacher that takes pixels scaled to 0..1 where o does not say otherwise.
+func open(t testing.TB, o Options) *Teacher {
+	t.Helper()
+	teacher, err := Open(o, data.DefaultPreprocess(), 0)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, hint.Of(err))
+	}
+	t.Cleanup(func() { teacher.Close() })
+	return teacher
+}
+
+func openResNet(t testing.TB, batch int, taps ...string) *Teacher {
+	t.Helper()
+	return open(t, Options{Model: resnet, Mean: []float64{0.485, 0.456, 0.406}, Std: []float64{0.229, 0.224, 0.225}, Batch: batch, Taps: taps})
+}
+
+func forward(t testing.TB, teacher *Teacher, b *data.Batch) Outputs {
+	t.Helper()
+	out, err := teacher.Forward(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// near fails unless a and b agree to tolerance·max(1, |b|).
+func near(t testing.TB, a, b []float32, tolerance float64) {
+	t.Helper()
+	if len(a) != len(b) {
+		t.Fatalf("%d values, want %d", len(a), len(b))
+	}
+	for i, v := range b {
+		if !(math.Abs(float64(a[i]-v)) <= tolerance*math.Max(1, math.Abs(float64(v)))) {
+			t.Fatalf("value %d is %v, want %v", i, a[i], v)
+		}
+	}
+}
+
+func wantError(t testing.TB, err error, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("no error; want one with %q", words)
+		return
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) && !strings.Contains(hint.Of(err), w) {
+			t.Errorf("error %q, hint %q: no %q", err, hint.Of(err), w)
+		}
+	}
+}
+
+func equalJSON(t testing.TB, a, b any) bool {
+	t.Helper()
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	if err := errors.Join(errX, errY); err != nil {
+		t.Fatal(err)
+	}
+	return string(x) == string(y)
+}
+
+func hash(t testing.TB, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// testImages are the first n test images of CIFAR-10.
+func testImages(t testing.TB, n int) *data.Batch {
+	t.Helper()
+	src, err := data.OpenSplit(data.Options{Source: "cifar10:../testdata/cifar10"}, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := new(data.Batch)
+	if err := (&data.Loader{Source: src, Batch: n}).Fill(b, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestResNetIsAsAccurateAsMeasured(t *testing.T) {
+	before := hash(t, resnet)
+	b := testImages(t, 200)
+	pixels := slices.Clone(b.X)
+	teacher := openResNet(t, 0)
+	if teacher.Classes() != 10 || teacher.Output() != "logits" || teacher.Params() < 850_000 || teacher.Params() > 860_000 {
+		t.Errorf("%d classes, %s, %d parameters", teacher.Classes(), teacher.Output(), teacher.Params())
+	}
+	if teacher.Path() != resnet || teacher.SHA256() != before {
+		t.Errorf("path %s, SHA-256 %s", teacher.Path(), teacher.SHA256())
+	}
+	all := forward(t, teacher, b)
+	if got := metrics.Top1(all.Logits, 10, b.Y); got != 0.93 {
+		t.Errorf("accuracy %v", got)
+	}
+	if !slices.Equal(b.X, pixels) {
+		t.Error("the batch has changed")
+	}
+	if all.Taps != nil {
+		t.Errorf("%d taps, none asked for", len(all.Taps))
+	}
+
+	tapped := openResNet(t, 64, "*layer3*Relu*", "logits")
+	out := forward(t, tapped, b)
+	near(t, out.Logits, all.Logits, 1e-5)
+	if !slices.Equal(out.Taps["logits"].F, out.Logits) {
+		t.Error("the tapped logits are others")
+	}
+	if hash(t, resnet) != before {
+		t.Error("the file has changed")
+	}
+}
+
+func TestTapsGiveWhatTheirGlobsMatch(t *testing.T) {
+	b := testImages(t, 3)
+	plain := forward(t, openResNet(t, 0), b)
+	teacher := openResNet(t, 2, "*layer3*Relu*", "*layer3*")
+	names := teacher.Taps()
+	if len(names) < 18 || len(slices.Compact(sorted(names))) != len(names) {
+		t.Fatalf("taps %q", names)
+	}
+	out := forward(t, teacher, b)
+	if !slices.Equal(out.Logits, plain.Logits) {
+		t.Error("taps change the logits")
+	}
+	for _, name := range names {
+		tap := out.Taps[name]
+		if len(tap.Shape) == 0 || tap.Shape[0] != 3 || len(tap.F) != tap.Shape.Size() {
+			t.Errorf("tap %s is %v with %d elements", name, tap.Shape, len(tap.F))
+		}
+	}
+}
+
+func TestBatchLimitMakesNoDifference(t *testing.T) {
+	b := testImages(t, 66)
+	one, many := forward(t, openResNet(t, 1), b), forward(t, openResNet(t, 64), b)
+	near(t, one.Logits, many.Logits, 1e-5)
+}
+
+func TestFixedBatchOfOneWorks(t *testing.T) {
+	scale := 1.0
+	teacher := open(t, Options{Model: mnist, Scale: &scale, Size: []int{28, 28}, Taps: []string{"*Pooling160*"}})
+	b := testImages(t, 4)
+	gray := &data.Batch{Shape: [4]int{4, 1, 32, 32}}
+	for i := range 4 {
+		gray.X = append(gray.X, b.X[i*3*32*32:][:32*32]...)
+	}
+	all := forward(t, teacher, gray)
+	if len(all.Logits) != 40 || teacher.Classes() != 10 || teacher.Output() != "logits" {
+		t.Fatalf("%d logits, %d classes, %s", len(all.Logits), teacher.Classes(), teacher.Output())
+	}
+	for i := range 4 {
+		alone := forward(t, teacher, &data.Batch{X: gray.X[i*32*32:][:32*32], Shape: [4]int{1, 1, 32, 32}})
+		if !slices.Equal(alone.Logits, all.Logits[i*10:][:10]) {
+			t.Errorf("image %d differs when it is alone", i)
+		}
+	}
+	for name, tap := range all.Taps {
+		if tap.Shape[0] != 4 {
+			t.Errorf("tap %s is %v", name, tap.Shape)
+		}
+	}
+}
+
+func TestUnsuitableDataIsRefusedWithTheWayOut(t *testing.T) {
+	teacher := openResNet(t, 0)
+	ten, hundred := make([]string, 10), make([]string, 100)
+	for _, c := range []struct {
+		classes []string
+		c, h, w int
+		words   []string
+	}{
+		{ten, 3, 32, 32, nil},
+		{hundred, 3, 32, 32, []string{"the teacher tells 10 classes apart, the data has 100", "use a teacher trained on the classes"}},
+		{ten, 1, 32, 32, []string{"images of 3 channels, these have 1", "same number of channels"}},
+		{ten, 3, 28, 32, []string{"images of 32×32, these are 28×32", "size to [32, 32]"}},
+	} {
+		err := teacher.Check(c.classes, c.c, c.h, c.w)
+		if c.words != nil {
+			wantError(t, err, append(c.words, "teacher: check "+resnet)...)
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+	for _, b := range []*data.Batch{{}, {Shape: [4]int{1, 3, 32, 32}}, {X: make([]float32, 3*28*28), Shape: [4]int{1, 3, 28, 28}}} {
+		if _, err := teacher.Forward(b); err == nil {
+			t.Errorf("a batch of shape %v with %d pixels runs", b.Shape, len(b.X))
+		}
+	}
+}
+
+func TestUnreadableFileIsNamed(t *testing.T) {
+	folder := t.TempDir()
+	whole, err := os.ReadFile(resnet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name string, b []byte) string {
+		path := filepath.Join(folder, name)
+		if err := os.WriteFile(path, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, c := range []struct {
+		path  string
+		words []string
+	}{
+		{"", []string{"no model is named"}},
+		{filepath.Join(folder, "none.onnx"), []string{"none.onnx", "no such file"}},
+		{write("short.onnx", whole[:len(whole)/2]), []string{"short.onnx", "truncated: the file ends at byte 1718424", "copy or export"}},
+		{write("text.onnx", []byte("a text, not a model")), []string{"text.onnx", "not an ONNX model"}},
+	} {
+		_, err := Open(Options{Model: c.path}, data.DefaultPreprocess(), 1)
+		wantError(t, err, append(c.words, "teacher: ")...)
+	}
+}
+
+func TestLatencyIsMeasuredUntilCancelled(t *testing.T) {
+	teacher := open(t, Options{Model: mnist})
+	ms, err := teacher.Latency(t.Context(), 4)
+	if err != nil || !(ms > 0 && ms < 1000) {
+		t.Errorf("%v ms, %v", ms, err)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := teacher.Latency(cancelled, 4); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v after cancellation", err)
+	}
+	if _, err := teacher.Latency(t.Context(), 0); err == nil {
+		t.Error("no runs have a latency")
+	}
+}
+
+func TestClosedTeacherRefusesToRun(t *testing.T) {
+	teacher := open(t, Options{Model: small{ending: "logits"}.write(t)})
+	for range 2 {
+		if err := teacher.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := teacher.Forward(smallBatch(1)); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestOptionsComeBackFromYAML(t *testing.T) {
+	scale := 1.0
+	for name, want := range map[string]Options{
+		"least": {Model: "a.onnx"},
+		"full": {Model: "a.onnx", Mean: []float64{0.5}, Std: []float64{0.25}, Scale: &scale, Size: []int{28, 28}, Taps: []string{"*Relu*"},
+			Batch: 4, Provider: "cuda", ProviderOptions: map[string]string{"device_id": "1"}},
+	} {
+		text, err := strictyaml.Encode(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got Options
+		if err := strictyaml.Decode(text, "recipe.yaml", &got, nil); err != nil || !equalJSON(t, got, want) {
+			t.Errorf("%s: got %+v, %v from\n%s", name, got, err, text)
+		}
+	}
+	var o Options
+	wantError(t, strictyaml.Decode([]byte("model: a.onnx\nbatch: -1"), "recipe.yaml", &o, nil), "recipe.yaml:1", "batch -1")
+}

@@ -1,0 +1,44 @@
+package train
+
+import (
+	"time"
+)
+
+// Event is what an Observer is told: after every step, and with Val set after the last step of an epoch.
+type Event struct {
+	Run    string // name of the run: "teacher" where a teacher helps, "labels" for the baseline
+	Epoch  int    // from 0
+	Epochs int
+	Step   int // of the whole run, from 0
+	Steps  int // of the whole run
+	LR     float64
+	Loss   float64 // mean since the epoch began, like Terms
+	Terms  []Named // the unweighted losses
+	Speed  float64 // images a second since the run began or resumed
+	Wait   float64 // share of the time spent waiting for data and teacher, 0..1
+	ETA    time.Duration
+	Row    *Row // after an epoch's last step
+}
+
+// Named is a number under a name.
+type Named struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+}
+
+// Observer watches a run. It is called from the training loop, so it must be quick.
+type Observer func(Event)
+
+// Row is an epoch as metrics.csv and metrics.jsonl hold it.
+type Row struct {
+	Epoch   int     `json:"epoch"` // from 1
+	Step    int     `json:"step"`  // steps done
+	LR      float64 `json:"lr"`    // of the epoch's last step
+	Loss    float64 `json:"loss"`
+	Terms   []Named `json:"terms"`
+	ValTop1 float64 `json:"val_top1"`
+	Best    bool    `json:"best"` // the best val_top1 so far
+	Speed   float64 `json:"img_per_s"`
+	Wait    float64 `json:"wait"`
+	Seconds float64 `json:"seconds"` // of the epoch, validation included
+}

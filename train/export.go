@@ -1,0 +1,201 @@
+package train
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"os"
+
+	"distill/data"
+	"distill/internal/atomicfile"
+	"distill/internal/safetensors"
+	"distill/metrics"
+	"distill/runtime"
+	"distill/runtime/graph"
+	"distill/runtime/graph/onnx"
+)
+
+// parityImages is how many real images the exported file is compared on.
+const parityImages = 512
+
+// parityTolerance bounds the difference of a logit, relative to the largest one where that is above 1.
+const parityTolerance = 1e-4
+
+// Parity is how far the exported file's logits are from the trainer's.
+type Parity struct {
+	Images  int     `json:"images"`
+	MaxDiff float64 `json:"max_diff"` // of a logit
+	Limit   float64 `json:"limit"`    // what MaxDiff must not exceed
+	Flipped int     `json:"flipped"`  // images whose top-1 differs beyond a tie within the limit
+}
+
+// ParityError is an export that does not compute what was trained. No file is left.
+type ParityError struct{ Parity }
+
+func (e *ParityError) Error() string {
+	return fmt.Sprintf("train: export: the file's logits differ from the trainer's by up to %.3g on %d images, the limit is %.3g; %d labels change",
+		e.MaxDiff, e.Images, e.Limit, e.Flipped)
+}
+
+// ExitCode is the process's exit status for this error.
+func (e *ParityError) ExitCode() int { return 3 }
+
+// parity compares logits [n,k] of the file with the trainer's.
+func parity(file, trainer []float32, k int) (Parity, error) {
+	p := Parity{Images: len(trainer) / k}
+	largest := 1.0
+	for i, z := range trainer {
+		largest = math.Max(largest, math.Abs(float64(z)))
+		d := math.Abs(float64(file[i] - z))
+		if !(d <= p.MaxDiff) { // NaN counts as different
+			p.MaxDiff = d
+		}
+	}
+	p.Limit = parityTolerance * largest
+	a, b := metrics.Predictions(file, k), metrics.Predictions(trainer, k)
+	for i := range a {
+		if a[i] == b[i] {
+			continue
+		}
+		if row := trainer[i*k : (i+1)*k]; float64(row[b[i]]-row[a[i]]) > p.Limit {
+			p.Flipped++
+		}
+	}
+	if !(p.MaxDiff <= p.Limit) || p.Flipped > 0 {
+		return p, &ParityError{p}
+	}
+	return p, nil
+}
+
+// Export writes the student of the store as an ONNX file: for inference, batch norm folded, opset 17, any batch size,
+// operators of the default domain alone, with a data.Card. The file is written only if ONNX Runtime computes from its bytes
+// what the trainer computes, on up to 512 images of val; else the error is a *ParityError.
+func (run *Run) Export(path string) (Parity, error) {
+	m, err := run.model(2)
+	if err != nil {
+		return Parity{}, fmt.Errorf("train: export: %w", err)
+	}
+	b, err := m.Marshal()
+	if err != nil {
+		return Parity{}, fmt.Errorf("train: export: %w", err)
+	}
+	p, err := run.verify(b)
+	if err != nil {
+		return p, err
+	}
+	err = atomicfile.Write(path, func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	})
+	if err != nil {
+		return p, fmt.Errorf("train: export: %w", err)
+	}
+	if written, err := os.ReadFile(path); err != nil || string(written) != string(b) {
+		return p, fmt.Errorf("train: export: %s does not read back as written (%v)", path, err)
+	}
+	return p, nil
+}
+
+// model lowers the student for inference; the batch it is built at leaves no trace.
+func (run *Run) model(batch int) (*onnx.Model, error) {
+	p, err := run.Recipe.inference(run.State.Image, len(run.State.Classes), batch)
+	if err != nil {
+		return nil, err
+	}
+	m, err := onnx.Lower(p, onnx.Lowering{Store: run.Store, Batch: "batch"})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := m.FoldBatchNorm(); err != nil {
+		return nil, err
+	}
+	_, sha, err := run.Recipe.Identity()
+	if err != nil {
+		return nil, err
+	}
+	card := data.Card{Preprocess: run.Recipe.Preprocess, Classes: run.State.Classes, RecipeSHA256: sha, TeacherSHA256: run.State.TeacherSHA256}
+	for key, value := range card.Metadata() {
+		m.SetMetadata(key, value)
+	}
+	return m, nil
+}
+
+// verify runs the file's bytes beside the trainer's own network.
+func (run *Run) verify(file []byte) (Parity, error) {
+	session, err := runtime.NewSession(file, runtime.Options{Threads: run.plan.Student})
+	if err != nil {
+		return Parity{}, fmt.Errorf("train: export: %w", err)
+	}
+	defer session.Close()
+	val := first{run.Splits.Val, min(parityImages, run.Splits.Val.Len())}
+	_, trainer, err := run.Evaluate(val)
+	if err != nil {
+		return Parity{}, fmt.Errorf("train: export: %w", err)
+	}
+	l := &data.Loader{Source: val, Batch: run.Recipe.Batch}
+	var batch data.Batch
+	var logits []float32
+	for i := range l.Steps() {
+		if err := l.Fill(&batch, 0, i); err != nil {
+			return Parity{}, fmt.Errorf("train: export: %w", err)
+		}
+		shape := run.Recipe.Preprocess.OutShape(batch.Shape)
+		x := graph.NewTensor(graph.Float32, shape[:]...)
+		run.Recipe.Preprocess.Apply(x.F, batch.X, batch.Shape)
+		out, err := session.Run(map[string]graph.Tensor{imagesInput: x})
+		if err != nil {
+			return Parity{}, fmt.Errorf("train: export: %w", err)
+		}
+		logits = append(logits, out[logitsOutput].F...)
+	}
+	if len(logits) != len(trainer) {
+		return Parity{}, fmt.Errorf("train: export: the file gives %d logits, the trainer %d", len(logits), len(trainer))
+	}
+	return parity(logits, trainer, len(run.State.Classes))
+}
+
+// first is the beginning of a source.
+type first struct {
+	data.Source
+	n int
+}
+
+func (f first) Len() int { return f.n }
+
+// SaveWeights writes the parameters and running statistics as safetensors, under PyTorch's names.
+func SaveWeights(path string, s *graph.Store) error {
+	tensors := map[string]graph.Tensor{}
+	for _, name := range s.Names(graph.Param, graph.State) {
+		tensors[name], _ = s.Tensor(name)
+	}
+	err := atomicfile.Write(path, func(w io.Writer) error {
+		return safetensors.Write(w, tensors, map[string]string{"format": "pt"})
+	})
+	if err != nil {
+		return fmt.Errorf("train: save weights: %w", err)
+	}
+	return nil
+}
+
+// loadWeights puts a safetensors file's tensors under the names of a program's parameters and running statistics. Every
+// one of them must be there with its shape; what else is in the file (num_batches_tracked, say) is left.
+func loadWeights(s *graph.Store, p *graph.Program, path string) error {
+	f, err := safetensors.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("train: load weights: %w", err)
+	}
+	for _, l := range p.Stored {
+		if l.Kind == graph.Moment {
+			continue
+		}
+		t, ok := f.Tensors[l.Name]
+		switch {
+		case !ok:
+			return fmt.Errorf("train: load weights: %s has no %s", path, l.Name)
+		case !t.Shape.Equal(l.Shape) || t.DType() != graph.Float32:
+			return fmt.Errorf("train: load weights: %s: %s is %v %v, the student needs float32 %v", path, l.Name, t.DType(), t.Shape, l.Shape)
+		}
+		s.Set(l.Name, l.Kind, t)
+	}
+	return nil
+}

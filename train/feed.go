@@ -1,0 +1,104 @@
+package train
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"distill/data"
+	"distill/teacher"
+)
+
+// item is a batch ready for a step.
+type item struct {
+	batch   data.Batch
+	input   []float32 // [N,C,H,W], preprocessed for the student
+	teacher []float32 // [N,K], the teacher's logits; nil without a teacher
+	err     error
+}
+
+// feed makes the batches of a run ahead of the step, in order, in two stages that each run in a goroutine of their own:
+// loading and augmentation, then the teacher's forward pass.
+type feed struct {
+	items chan *item
+	free  chan *item // items whose buffers can be used again
+	stop  context.CancelFunc
+	done  chan struct{}
+	wait  time.Duration // spent in next
+}
+
+// ahead is how many batches may be ready or in the making.
+const ahead = 4
+
+// newFeed starts at a step counted over all epochs and ends before the step total.
+func newFeed(l *data.Loader, pre data.Preprocess, t *teacher.Teacher, start, total int) *feed {
+	ctx, stop := context.WithCancel(context.Background())
+	f := &feed{items: make(chan *item, ahead), free: make(chan *item, ahead), stop: stop, done: make(chan struct{})}
+	for range ahead {
+		f.free <- &item{}
+	}
+	loaded := make(chan *item, ahead)
+	go func() {
+		defer close(loaded)
+		for step := start; step < total; step++ {
+			select {
+			case <-ctx.Done():
+				return
+			case it := <-f.free:
+				it.load(l, pre, step)
+				loaded <- it
+			}
+		}
+	}()
+	go func() {
+		defer close(f.done)
+		defer close(f.items)
+		for it := range loaded {
+			if ctx.Err() == nil && it.err == nil && t != nil {
+				it.ask(t)
+			}
+			f.items <- it
+		}
+	}()
+	return f
+}
+
+func (it *item) load(l *data.Loader, pre data.Preprocess, step int) {
+	it.err = l.Fill(&it.batch, step/l.Steps(), step%l.Steps())
+	if it.err != nil {
+		return
+	}
+	shape := pre.OutShape(it.batch.Shape)
+	size := shape[0] * shape[1] * shape[2] * shape[3]
+	if len(it.input) != size {
+		it.input = make([]float32, size)
+	}
+	pre.Apply(it.input, it.batch.X, it.batch.Shape)
+}
+
+func (it *item) ask(t *teacher.Teacher) {
+	out, err := t.Forward(&it.batch)
+	if err != nil {
+		it.err = fmt.Errorf("train: teacher's forward pass: %w", err)
+		return
+	}
+	it.teacher = append(it.teacher[:0], out.Logits...)
+}
+
+// next waits for the next batch; false means there are no more. The batch is the caller's until it gives it back.
+func (f *feed) next() (*item, bool) {
+	start := time.Now()
+	it, ok := <-f.items
+	f.wait += time.Since(start)
+	return it, ok
+}
+
+func (f *feed) giveBack(it *item) { f.free <- it }
+
+// close ends both stages and waits for them, so that the teacher can be closed.
+func (f *feed) close() {
+	f.stop()
+	for range f.items {
+	}
+	<-f.done
+}

@@ -1,0 +1,169 @@
+// Package optim describes optimizers as graph updates, so that a training step is one program.
+//
+//	grads = optim.ClipNorm(g, g.Grad(cost), 5)
+//	optim.SGD{Momentum: 0.9}.Update(g, grads, g.Knob("lr", 0.1))
+package optim
+
+import (
+	"fmt"
+	"math"
+
+	G "gorgonia.org/gorgonia"
+
+	"distill/runtime/graph"
+	"distill/runtime/graph/op"
+)
+
+// Optimizer turns gradients into updates of parameters; its struct is the recipe's `optimizer:` section.
+type Optimizer interface {
+	// Validate reports the first setting out of range.
+	Validate() error
+	// Update describes the next value of every parameter and of the optimizer's own moments.
+	Update(g *graph.Graph, grads []graph.Gradient, lr *G.Node)
+	// Knobs are the inputs besides the learning rate that depend on the step, counted from 0.
+	Knobs(step int) map[string]float32
+}
+
+// Row is an optimizer under the name a recipe gives it.
+type Row struct {
+	Name string
+	New  func() Optimizer // a pointer to the defaults
+}
+
+// Table lists the optimizers.
+var Table = []Row{
+	{"adamw", func() Optimizer { return &AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.01} }},
+	{"sgd", func() Optimizer { return &SGD{Momentum: 0.9, WeightDecay: 5e-4} }},
+}
+
+// within checks a setting against lo..hi, the upper end included where closed.
+func within(name string, v, lo, hi float64, closed bool) error {
+	if v >= lo && (v < hi || closed && v == hi) {
+		return nil
+	}
+	return fmt.Errorf("%s must be in %g..%g, not %g", name, lo, hi, v)
+}
+
+// Norm is the Euclidean norm of all gradients taken as one vector.
+func Norm(grads []graph.Gradient) *G.Node {
+	var sum *G.Node
+	for _, d := range grads {
+		square := op.ReduceSum(op.Mul(d.Grad, d.Grad), nil, false)
+		if sum == nil {
+			sum = square
+		} else {
+			sum = op.Add(sum, square)
+		}
+	}
+	return op.Sqrt(sum)
+}
+
+// ClipNorm scales the gradients by min(1, limit/(norm + 1e-6)), as PyTorch's clip_grad_norm_ does.
+func ClipNorm(grads []graph.Gradient, norm *G.Node, limit float64) []graph.Gradient {
+	scale := op.Clip(op.Div(op.Scalar(norm, limit), op.Shift(norm, 1e-6)), 0, 1)
+	clipped := make([]graph.Gradient, len(grads))
+	for i, d := range grads {
+		clipped[i] = graph.Gradient{Name: d.Name, Param: d.Param, Grad: op.Mul(d.Grad, scale)}
+	}
+	return clipped
+}
+
+// zeros declares a moment of a parameter.
+func zeros(g *graph.Graph, d graph.Gradient, name string) *G.Node {
+	return g.State(d.Name+"."+name, graph.Moment, graph.ShapeOf(d.Param), graph.Constant(0))
+}
+
+// SGD is stochastic gradient descent with momentum as PyTorch defines it:
+//
+//	g ← g + wd·w;  v ← μ·v + g;  w ← w − lr·v   (Nesterov: w ← w − lr·(g + μ·v))
+type SGD struct {
+	Momentum    float32 `yaml:"momentum"`     // μ in 0..1; default 0.9
+	Nesterov    bool    `yaml:"nesterov"`     // needs momentum
+	WeightDecay float32 `yaml:"weight_decay"` // wd ≥ 0; default 5e-4; on every parameter, as in PyTorch
+}
+
+// Validate checks the ranges.
+func (s *SGD) Validate() error {
+	if s.Nesterov && s.Momentum == 0 {
+		return fmt.Errorf("nesterov needs a momentum")
+	}
+	if err := within("momentum", float64(s.Momentum), 0, 1, false); err != nil {
+		return err
+	}
+	return within("weight_decay", float64(s.WeightDecay), 0, 1, true)
+}
+
+// Update describes the step.
+func (s *SGD) Update(g *graph.Graph, grads []graph.Gradient, lr *G.Node) {
+	for _, d := range grads {
+		step := d.Grad
+		if s.WeightDecay > 0 {
+			step = op.Add(step, op.Scale(d.Param, float64(s.WeightDecay)))
+		}
+		if mu := float64(s.Momentum); mu > 0 {
+			v := op.Add(op.Scale(zeros(g, d, "momentum"), mu), step)
+			g.Update(d.Name+".momentum", v)
+			if s.Nesterov {
+				step = op.Add(step, op.Scale(v, mu))
+			} else {
+				step = v
+			}
+		}
+		g.Update(d.Name, op.Sub(d.Param, op.Mul(step, lr)))
+	}
+}
+
+// Knobs is empty: every step is alike.
+func (s *SGD) Knobs(int) map[string]float32 { return nil }
+
+// AdamW is Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2):
+//
+//	w ← w − lr·wd·w;  m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²
+//	w ← w − lr · (m/(1−β₁ᵗ)) / (√(v/(1−β₂ᵗ)) + ε)
+type AdamW struct {
+	Beta1       float32 `yaml:"beta1"`        // default 0.9
+	Beta2       float32 `yaml:"beta2"`        // default 0.999
+	Eps         float32 `yaml:"eps"`          // default 1e-8
+	WeightDecay float32 `yaml:"weight_decay"` // default 0.01; on every parameter, as in PyTorch
+}
+
+// Validate checks the ranges.
+func (a *AdamW) Validate() error {
+	for _, err := range []error{
+		within("beta1", float64(a.Beta1), 0, 1, false),
+		within("beta2", float64(a.Beta2), 0, 1, false),
+		within("eps", float64(a.Eps), 1e-16, 1, true),
+		within("weight_decay", float64(a.WeightDecay), 0, 1, true),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Update describes the step.
+func (a *AdamW) Update(g *graph.Graph, grads []graph.Gradient, lr *G.Node) {
+	c1, c2 := g.Knob("adamw.correction1", 1), g.Knob("adamw.correction2", 1)
+	b1, b2 := float64(a.Beta1), float64(a.Beta2)
+	for _, d := range grads {
+		m := op.Add(op.Scale(zeros(g, d, "moment1"), b1), op.Scale(d.Grad, 1-b1))
+		v := op.Add(op.Scale(zeros(g, d, "moment2"), b2), op.Scale(op.Mul(d.Grad, d.Grad), 1-b2))
+		g.Update(d.Name+".moment1", m)
+		g.Update(d.Name+".moment2", v)
+		step := op.Div(op.Div(m, c1), op.Shift(op.Sqrt(op.Div(v, c2)), float64(a.Eps)))
+		if a.WeightDecay > 0 {
+			step = op.Add(step, op.Scale(d.Param, float64(a.WeightDecay)))
+		}
+		g.Update(d.Name, op.Sub(d.Param, op.Mul(step, lr)))
+	}
+}
+
+// Knobs are the bias corrections 1−βᵗ with t = step+1, computed here since float32 would lose 1−β₂ᵗ for the first steps.
+func (a *AdamW) Knobs(step int) map[string]float32 {
+	t := float64(step + 1)
+	return map[string]float32{
+		"adamw.correction1": float32(1 - math.Pow(float64(a.Beta1), t)),
+		"adamw.correction2": float32(1 - math.Pow(float64(a.Beta2), t)),
+	}
+}

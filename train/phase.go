@@ -1,0 +1,101 @@
+package train
+
+import (
+	"fmt"
+
+	G "gorgonia.org/gorgonia"
+
+	"distill/losses"
+	"distill/runtime/graph"
+	"distill/runtime/graph/op"
+	"distill/train/optim"
+)
+
+// Names of a training program's inputs and outputs, besides those of package losses.
+const (
+	imagesInput = "images" // float32 [N,C,H,W], preprocessed for the student
+	lrKnob      = "lr"
+
+	logitsOutput = "logits"    // [N,K]
+	lossOutput   = "loss"      // the weighted sum, a scalar
+	normOutput   = "grad_norm" // before clipping, a scalar; where gradients are clipped
+)
+
+// Phase is a part of a run with programs and an end of its own. Programs are compiled only between phases; inside one,
+// what changes from step to step is a knob.
+type Phase struct {
+	Name   string
+	Step   *graph.Program // forward, backward and update
+	Eval   *graph.Program // the same network for inference, over the same store
+	Epochs int
+	Terms  []string // outputs of Step that are the unweighted losses, in the recipe's order
+	// NeedsTeacher and NeedsLabels say which inputs the losses asked for.
+	NeedsTeacher, NeedsLabels bool
+}
+
+// image is the shape of one input image: C, H, W.
+type image [3]int
+
+// distillation is the phase that trains a recipe's student.
+func (r *Recipe) distillation(in image, classes int) (*Phase, error) {
+	ph := &Phase{Name: "distill", Epochs: r.Epochs}
+	var err error
+	ph.Step, err = graph.Build(graph.Training, func(g *graph.Graph) {
+		x := g.Input(imagesInput, graph.Float32, r.Batch, in[0], in[1], in[2])
+		model := r.Student.Arch.Build(g, x, classes)
+		g.Output(logitsOutput, model.Logits)
+		cost := r.cost(g, model.Logits, ph)
+		g.Output(lossOutput, cost)
+		grads := g.Grad(cost)
+		if r.ClipNorm > 0 {
+			norm := optim.Norm(grads)
+			g.Output(normOutput, norm)
+			grads = optim.ClipNorm(grads, norm, r.ClipNorm)
+		}
+		r.Optimizer.Method.Update(g, grads, g.Knob(lrKnob, float32(r.Optimizer.LR)))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("train: build %s: %w", r.Student.Name, err)
+	}
+	for _, l := range ph.Step.Inputs {
+		ph.NeedsTeacher = ph.NeedsTeacher || l.Name == losses.TeacherInput
+		ph.NeedsLabels = ph.NeedsLabels || l.Name == losses.LabelsInput
+	}
+	ph.Eval, err = r.inference(in, classes, r.Batch)
+	return ph, err
+}
+
+// cost is the weighted sum of the losses; each is an output of its own too.
+func (r *Recipe) cost(g *graph.Graph, logits *G.Node, ph *Phase) *G.Node {
+	inputs := losses.NewInputs(g, logits)
+	var cost *G.Node
+	seen := map[string]int{}
+	for _, t := range r.Losses {
+		name := t.Name
+		if seen[t.Name]++; seen[t.Name] > 1 {
+			name = fmt.Sprintf("%s%d", t.Name, seen[t.Name])
+		}
+		loss := t.Loss.Build(inputs.For(name))
+		g.Output(name, loss)
+		ph.Terms = append(ph.Terms, name)
+		weighted := op.Mul(loss, g.Knob(name+".weight", t.Weight))
+		if cost == nil {
+			cost = weighted
+		} else {
+			cost = op.Add(cost, weighted)
+		}
+	}
+	return cost
+}
+
+// inference is the student for inference at a batch size.
+func (r *Recipe) inference(in image, classes, batch int) (*graph.Program, error) {
+	p, err := graph.Build(graph.Inference, func(g *graph.Graph) {
+		x := g.Input(imagesInput, graph.Float32, batch, in[0], in[1], in[2])
+		g.Output(logitsOutput, r.Student.Arch.Build(g, x, classes).Logits)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("train: build %s: %w", r.Student.Name, err)
+	}
+	return p, nil
+}

@@ -1,0 +1,252 @@
+package train
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+
+	"distill/data"
+	"distill/internal/hint"
+	"distill/internal/strictyaml"
+	"distill/losses"
+	"distill/runtime"
+	"distill/student"
+	"distill/teacher"
+	"distill/train/optim"
+	"distill/train/schedule"
+)
+
+// Recipe is a whole run: the YAML file that `distill train` takes. Its zero value is not useful; start from NewRecipe.
+type Recipe struct {
+	Output  string `yaml:"output"`  // folder of the run
+	Seed    uint64 `yaml:"seed"`    // of initial weights, order and augmentation
+	Engine  string `yaml:"engine"`  // onnxruntime or gorgonia
+	Threads int    `yaml:"threads"` // of student and teacher together; 0: all
+	Epochs  int    `yaml:"epochs"`
+	Batch   int    `yaml:"batch"` // images a step; the last, incomplete batch of an epoch is dropped
+
+	Data       data.Options    `yaml:"data"`
+	Preprocess data.Preprocess `yaml:"preprocess"` // of the student's input; default: ImageNet's mean and std, as torchvision
+	Teacher    teacher.Options `yaml:"teacher"`    // without a model: labels alone
+	Student    Student         `yaml:"student"`
+	Losses     []Term          `yaml:"losses"`
+
+	Optimizer Optimizer         `yaml:"optimizer"`
+	Schedule  schedule.Schedule `yaml:"schedule"`
+	ClipNorm  float64           `yaml:"clip_norm"` // largest norm of all gradients together; 0: no limit
+
+	Checkpoint Checkpoint `yaml:"checkpoint"`
+}
+
+// Checkpoint says when a run is saved.
+type Checkpoint struct {
+	Every int `yaml:"every"` // steps between checkpoints within an epoch; 0: at the end of each epoch only
+}
+
+// Student is an architecture chosen by name.
+type Student struct {
+	Name string       `yaml:"arch,choice"`
+	Arch student.Arch `yaml:",inline"`
+	Init string       `yaml:"init"` // a safetensors file of weights to start from; empty: PyTorch's default initialisation
+}
+
+// Choose is the default architecture of a name.
+func (Student) Choose(name string) any {
+	arch, err := student.New(name)
+	if err != nil {
+		return nil
+	}
+	return arch
+}
+
+// Choices lists the families.
+func (Student) Choices() []string { return student.Names() }
+
+// Term is a weighted loss.
+type Term struct {
+	Name   string      `yaml:"loss,choice"`
+	Loss   losses.Loss `yaml:",inline"`
+	Weight float32     `yaml:"weight"` // default 1
+}
+
+// SetDefaults gives a term its weight of 1.
+func (t *Term) SetDefaults() { t.Weight = 1 }
+
+// Choose is the default of a loss.
+func (Term) Choose(name string) any {
+	for _, row := range losses.Table {
+		if row.Name == name {
+			return row.New()
+		}
+	}
+	return nil
+}
+
+// Choices lists the losses.
+func (Term) Choices() []string {
+	var names []string
+	for _, row := range losses.Table {
+		names = append(names, row.Name)
+	}
+	return names
+}
+
+// Validate wants a finite weight.
+func (t Term) Validate() error {
+	if math.IsNaN(float64(t.Weight)) || math.IsInf(float64(t.Weight), 0) {
+		return fmt.Errorf("weight must be finite, not %v", t.Weight)
+	}
+	return nil
+}
+
+// Optimizer is an optimizer chosen by name, and its base learning rate.
+type Optimizer struct {
+	Name   string          `yaml:"name,choice"`
+	Method optim.Optimizer `yaml:",inline"`
+	LR     float64         `yaml:"lr"` // before the schedule; default 0.1
+}
+
+// Choose is the default of an optimizer.
+func (Optimizer) Choose(name string) any {
+	for _, row := range optim.Table {
+		if row.Name == name {
+			return row.New()
+		}
+	}
+	return nil
+}
+
+// Choices lists the optimizers.
+func (Optimizer) Choices() []string {
+	var names []string
+	for _, row := range optim.Table {
+		names = append(names, row.Name)
+	}
+	return names
+}
+
+// Validate wants a positive, finite rate.
+func (o Optimizer) Validate() error {
+	if !(o.LR > 0) || math.IsInf(o.LR, 0) {
+		return fmt.Errorf("lr must be positive, not %v", o.LR)
+	}
+	return nil
+}
+
+// NewRecipe is the recipe in which nothing is said yet: every default filled in.
+func NewRecipe() *Recipe {
+	pre, err := data.Preset("imagenet")
+	if err != nil {
+		panic(err)
+	}
+	r := &Recipe{
+		Output: "runs/distill", Seed: 1, Engine: string(runtime.ONNXRuntime), Epochs: 30, Batch: 64,
+		Data:       data.Options{Augment: data.Augment{Crop: 4, Flip: true}},
+		Preprocess: pre,
+		Schedule:   schedule.Schedule{Name: "cosine", Curve: schedule.Cosine{}},
+		Losses: []Term{
+			{Name: "ce", Loss: Term{}.Choose("ce").(losses.Loss), Weight: 0.1},
+			{Name: "kd", Loss: Term{}.Choose("kd").(losses.Loss), Weight: 0.9},
+		},
+	}
+	r.Student.Name, r.Student.Arch = "resnet8", Student{}.Choose("resnet8").(student.Arch)
+	r.Optimizer = Optimizer{Name: "sgd", Method: Optimizer{}.Choose("sgd").(optim.Optimizer), LR: 0.1}
+	return r
+}
+
+// LoadRecipe reads a recipe over the defaults and applies overrides such as "optimizer.lr=0.05". An empty path is an empty
+// file.
+func LoadRecipe(path string, overrides []string) (*Recipe, error) {
+	var src []byte
+	if path != "" {
+		info, err := os.Stat(path)
+		if err == nil && info.Size() > strictyaml.MaxSize {
+			err = fmt.Errorf("%s has %d bytes, a recipe at most %d", path, info.Size(), strictyaml.MaxSize)
+		}
+		if err == nil {
+			src, err = os.ReadFile(path)
+		}
+		if err != nil {
+			return nil, hint.Wrap(fmt.Errorf("train: read recipe: %w", err), "`distill init` writes a recipe to start from")
+		}
+	}
+	return ParseRecipe(src, path, overrides)
+}
+
+// ParseRecipe is LoadRecipe for the bytes of a file of the given name.
+func ParseRecipe(src []byte, name string, overrides []string) (*Recipe, error) {
+	r := NewRecipe()
+	err := strictyaml.Decode(src, name, r, overrides)
+	if err == nil && r.Teacher.Model == "" {
+		// The default losses need a teacher; without one the labels are all there is.
+		r = NewRecipe()
+		r.Losses = labelsOnly()
+		err = strictyaml.Decode(src, name, r, overrides)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("train: recipe: %w", err)
+	}
+	if err := r.check(); err != nil {
+		return nil, fmt.Errorf("train: recipe %s: %w", name, err)
+	}
+	return r, nil
+}
+
+// labelsOnly is cross-entropy alone.
+func labelsOnly() []Term {
+	return []Term{{Name: "ce", Loss: Term{}.Choose("ce").(losses.Loss), Weight: 1}}
+}
+
+// check finds what no single section can see.
+func (r *Recipe) check() error {
+	switch {
+	case r.Engine != string(runtime.ONNXRuntime) && r.Engine != string(runtime.Gorgonia):
+		return fmt.Errorf("engine must be %s or %s, not %q", runtime.ONNXRuntime, runtime.Gorgonia, r.Engine)
+	case r.Epochs < 1 || r.Epochs > 1e6:
+		return fmt.Errorf("epochs must be in 1..1000000, not %d", r.Epochs)
+	case r.Batch < 2 || r.Batch > 65536:
+		return fmt.Errorf("batch must be in 2..65536, not %d: batch norm needs two images", r.Batch)
+	case r.Threads < 0:
+		return fmt.Errorf("threads must not be negative: %d", r.Threads)
+	case !(r.ClipNorm >= 0) || math.IsInf(r.ClipNorm, 0):
+		return fmt.Errorf("clip_norm must be 0 or more, not %v", r.ClipNorm)
+	case r.Checkpoint.Every < 0:
+		return fmt.Errorf("checkpoint.every must not be negative: %d", r.Checkpoint.Every)
+	case r.Output == "":
+		return errors.New("output must name a folder")
+	case len(r.Losses) == 0:
+		return errors.New("losses needs at least one loss")
+	case r.Data.Source == "":
+		return hint.Wrap(errors.New("data.source is missing"), "for example data.source=cifar10:testdata/cifar10, or --data")
+	}
+	return nil
+}
+
+// Text is the resolved recipe: every default written out.
+func (r *Recipe) Text() (string, error) {
+	b, err := strictyaml.Encode(r)
+	return string(b), err
+}
+
+// Identity is what a checkpoint is bound to: the resolved recipe without what does not bear on the weights.
+func (r *Recipe) Identity() (text, sha string, err error) {
+	bare := *r
+	bare.Output, bare.Checkpoint = "", Checkpoint{}
+	if text, err = bare.Text(); err != nil {
+		return "", "", err
+	}
+	sum := sha256.Sum256([]byte(text))
+	return text, hex.EncodeToString(sum[:]), nil
+}
+
+// LabelsOnly is the same run without a teacher: the same student, data, order, augmentation and budget, trained on the
+// labels alone.
+func (r *Recipe) LabelsOnly(output string) *Recipe {
+	l := *r
+	l.Output, l.Teacher = output, teacher.Options{}
+	l.Losses = labelsOnly()
+	return &l
+}

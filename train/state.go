@@ -1,0 +1,180 @@
+package train
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"distill/internal/atomicfile"
+	"distill/internal/hint"
+	"distill/runtime/graph"
+	"distill/train/checkpoint"
+)
+
+// State is what a checkpoint holds besides tensors: with the recipe, it is all that the rest of a run depends on.
+type State struct {
+	Recipe  string    `json:"recipe"` // the text of Recipe.Identity
+	Classes []string  `json:"classes"`
+	Image   image     `json:"image"` // C, H, W of the student's input
+	Step    int       `json:"step"`  // steps done
+	Sums    []float64 `json:"sums"`  // of the loss and each term since the epoch began
+	Count   int       `json:"count"` // steps in Sums
+	Seconds float64   `json:"seconds"`
+	History []Row     `json:"history"` // of the epochs done
+	Best    float64   `json:"best"`    // val_top1
+	// TeacherSHA256 names the teacher's bytes; empty without one.
+	TeacherSHA256 string `json:"teacher_sha256"`
+}
+
+// Files of a run folder.
+const (
+	recipeFile  = "recipe.yaml"
+	csvFile     = "metrics.csv"
+	jsonlFile   = "metrics.jsonl"
+	lastFile    = "last.ckpt"
+	bestFile    = "best.ckpt"
+	studentFile = "student.onnx"
+)
+
+// Folder is a run's folder.
+type Folder string
+
+func (f Folder) path(name string) string { return filepath.Join(string(f), name) }
+
+// Student is the path of the exported student.
+func (f Folder) Student() string { return f.path(studentFile) }
+
+// make creates the folder and finds out whether it can be written to.
+func (f Folder) make() error {
+	if err := os.MkdirAll(string(f), 0o777); err != nil {
+		return hint.Wrap(fmt.Errorf("train: output folder: %w", err), "choose another with --output")
+	}
+	probe, err := os.CreateTemp(string(f), ".probe-*")
+	if err != nil {
+		return hint.Wrap(fmt.Errorf("train: output folder cannot be written to: %w", err), "choose another with --output")
+	}
+	probe.Close()
+	return os.Remove(probe.Name())
+}
+
+// used reports whether the folder holds a run.
+func (f Folder) used() bool {
+	_, err := os.Stat(f.path(lastFile))
+	return err == nil
+}
+
+// clear takes away what an earlier run left, so that nothing of it can be taken for this one's.
+func (f Folder) clear() error {
+	for _, name := range []string{csvFile, jsonlFile, lastFile, bestFile, studentFile} {
+		if err := os.Remove(f.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("train: clear the output folder: %w", err)
+		}
+	}
+	return nil
+}
+
+// save writes a checkpoint; what it replaces stays whole until it is on disk.
+func (f Folder) save(name string, s *graph.Store, state *State) error {
+	if err := checkpoint.Save(f.path(name), s, state); err != nil {
+		return hint.Wrap(fmt.Errorf("train: %w", err),
+			"the checkpoint before is whole: make room and go on with --resume")
+	}
+	return nil
+}
+
+// Load reads the "last" or "best" checkpoint.
+func (f Folder) Load(which string) (*graph.Store, *State, error) {
+	name := map[string]string{"last": lastFile, "best": bestFile}[which]
+	if name == "" {
+		return nil, nil, fmt.Errorf("train: there is no checkpoint %q, only last and best", which)
+	}
+	var state State
+	s, err := checkpoint.Load(f.path(name), &state)
+	if err != nil {
+		return nil, nil, fmt.Errorf("train: %w", err)
+	}
+	return s, &state, nil
+}
+
+// record writes the metrics of every epoch so far; whole files, so that they always fit the checkpoint.
+func (f Folder) record(rows []Row) error {
+	err := atomicfile.Write(f.path(csvFile), func(w io.Writer) error { return writeCSV(w, rows) })
+	if err == nil {
+		err = atomicfile.Write(f.path(jsonlFile), func(w io.Writer) error { return writeJSONL(w, rows) })
+	}
+	if err != nil {
+		return fmt.Errorf("train: write metrics: %w", err)
+	}
+	return nil
+}
+
+func writeCSV(w io.Writer, rows []Row) error {
+	c := csv.NewWriter(w)
+	head := []string{"epoch", "step", "lr", "loss"}
+	for _, t := range rows[0].Terms {
+		head = append(head, t.Name)
+	}
+	c.Write(append(head, "val_top1", "best", "img_per_s", "wait", "seconds"))
+	num := func(v float64) string { return strconv.FormatFloat(v, 'g', 7, 64) }
+	for _, r := range rows {
+		line := []string{strconv.Itoa(r.Epoch), strconv.Itoa(r.Step), num(r.LR), num(r.Loss)}
+		for _, t := range r.Terms {
+			line = append(line, num(t.Value))
+		}
+		c.Write(append(line, num(r.ValTop1), strconv.FormatBool(r.Best), num(r.Speed), num(r.Wait), num(r.Seconds)))
+	}
+	c.Flush()
+	return c.Error()
+}
+
+func writeJSONL(w io.Writer, rows []Row) error {
+	enc := json.NewEncoder(w)
+	for _, r := range rows {
+		b, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		line := map[string]any{}
+		if err := json.Unmarshal(b, &line); err != nil {
+			return err
+		}
+		delete(line, "terms")
+		for _, t := range r.Terms {
+			line[t.Name] = t.Value
+		}
+		if err := enc.Encode(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sameRecipe refuses to go on with a checkpoint of another recipe, naming the first line that differs.
+func sameRecipe(path, saved, now string) error {
+	if saved == now {
+		return nil
+	}
+	a, b := strings.Split(saved, "\n"), strings.Split(now, "\n")
+	var was, is string
+	for i := range max(len(a), len(b)) {
+		was, is = "", ""
+		if i < len(a) {
+			was = strings.TrimSpace(a[i])
+		}
+		if i < len(b) {
+			is = strings.TrimSpace(b[i])
+		}
+		if was != is {
+			break
+		}
+	}
+	return hint.Wrap(fmt.Errorf("train: %s is of another recipe: it has %q where this one has %q", path, was, is),
+		"resume with the recipe.yaml beside it, or start anew with another --output")
+}
