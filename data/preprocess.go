@@ -11,9 +11,9 @@ import (
 
 // Preprocess turns pixels into a network's input: (x·scale − mean) / std, channel by channel.
 type Preprocess struct {
-	Mean  []float64 `yaml:"mean" json:"mean"`                     // [C], of scaled pixels; empty: 0
-	Std   []float64 `yaml:"std" json:"std"`                       // [C], of scaled pixels, > 0; empty: 1
-	Scale float64   `yaml:"scale" json:"scale"`                   // of pixels 0..255; DefaultPreprocess has 1/255
+	Mean  []float64 `yaml:"mean" json:"mean"`           // [C], of scaled pixels; empty: 0
+	Std   []float64 `yaml:"std" json:"std"`             // [C], of scaled pixels, > 0; empty: 1
+	Scale float64   `yaml:"scale" json:"scale"`         // of pixels 0..255; DefaultPreprocess has 1/255
 	Size  []int     `yaml:"size" json:"size,omitempty"` // height and width of the input; empty: the images' own
 }
 

@@ -19,6 +19,31 @@ type Loss interface {
 	Build(in In) *G.Node
 }
 
+// Weighted is a loss in a sum.
+type Weighted struct {
+	Name   string // of its outputs and knobs
+	Loss   Loss
+	Weight float32
+}
+
+// Sum describes the weighted sum of losses on the student's logits [N,K]. Each loss, unweighted, is an output under its
+// name, and its weight is the knob name.weight.
+func Sum(g *graph.Graph, logits *G.Node, terms []Weighted) *G.Node {
+	inputs := NewInputs(g, logits)
+	var sum *G.Node
+	for _, t := range terms {
+		loss := t.Loss.Build(inputs.For(t.Name))
+		g.Output(t.Name, loss)
+		weighted := op.Mul(loss, g.Knob(t.Name+".weight", t.Weight))
+		if sum == nil {
+			sum = weighted
+		} else {
+			sum = op.Add(sum, weighted)
+		}
+	}
+	return sum
+}
+
 // Row is a loss under the name a recipe gives it.
 type Row struct {
 	Name string

@@ -101,7 +101,7 @@ func (t *Teacher) input(n int) graph.Tensor {
 func join(all, part graph.Tensor, n, from, count, size int) (graph.Tensor, error) {
 	if part.DType() != graph.Float32 || len(part.Shape) == 0 || part.Shape[0] != size {
 		err := fmt.Errorf("it is %v%v for %d images: not float32 with the images along the first axis", part.DType(), part.Shape, size)
-		return all, hint.Wrap(err, "tap a tensor whose first axis is the batch")
+		return all, hint.Wrap(err, "tap tensors whose first axis is the batch; a narrower glob, such as *Relu*, matches fewer")
 	}
 	row := len(part.F) / size
 	if from == 0 {

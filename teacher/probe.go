@@ -31,7 +31,11 @@ func (t *Teacher) probe() error {
 		err := fmt.Errorf("output %q is %v for %d images, not a row of two or more logits each", t.model.output, out.Shape, probes)
 		return hint.Wrap(err, "export the classifier with its head, up to the logits")
 	}
-	t.output, t.source = kindOf(out.F, t.classes), t.model.output
+	if t.output = kindOf(out.F, t.classes); t.output == "" {
+		err := fmt.Errorf("output %q is NaN for each of %d images of noise", t.model.output, probes)
+		return hint.Wrap(err, "give the teacher's own mean, std and scale")
+	}
+	t.source = t.model.output
 	// A softmax in the graph counts where the numbers bear it out: it may run along another axis.
 	if t.output == t.model.kind && isRow(inner.Shape) && inner.Shape[1:].Size() == t.classes {
 		t.source = t.model.inner
@@ -60,10 +64,10 @@ func isRow(s graph.Shape) bool {
 }
 
 // kindOf says what rows of k values hold: "softmax" where each is non-negative and sums to 1, "log_softmax" where the
-// exponentials of each do, else "logits".
+// exponentials of each do, else "logits". Rows with NaN tell nothing; it is "" where there are no others.
 func kindOf(rows []float32, k int) string {
 	const tolerance = 1e-3
-	probabilities, logarithms := true, true
+	judged, probabilities, logarithms := false, true, true
 	for i := 0; i < len(rows); i += k {
 		lowest, sum, sumExp := math.Inf(1), 0.0, 0.0
 		for _, v := range rows[i : i+k] {
@@ -71,10 +75,16 @@ func kindOf(rows []float32, k int) string {
 			sum += float64(v)
 			sumExp += math.Exp(float64(v))
 		}
+		if math.IsNaN(sum) {
+			continue
+		}
+		judged = true
 		probabilities = probabilities && lowest >= 0 && math.Abs(sum-1) <= tolerance
 		logarithms = logarithms && math.Abs(sumExp-1) <= tolerance
 	}
 	switch {
+	case !judged:
+		return ""
 	case probabilities:
 		return "softmax"
 	case logarithms:

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"distill/data"
@@ -70,7 +71,7 @@ func (s small) write(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := graph.NewStore()
+	store := new(graph.Store)
 	if err := p.Fill(store, 1); err != nil {
 		t.Fatal(err)
 	}
@@ -160,20 +161,22 @@ func TestSoftmaxOverAnotherAxisIsNoSoftmax(t *testing.T) {
 	}
 }
 
+// Pixels are so large that the exponentials of some classes vanish, and those of some images of noise overflow.
 func TestVanishingProbabilityHasAFiniteLogit(t *testing.T) {
-	teacher := open(t, Options{Model: small{ending: "written out softmax"}.write(t)})
-	b := smallBatch(1)
-	scale := 2.0 // pixels so large that some exponentials vanish, and none overflows
-	teacher.preprocess.Scale *= scale
-	logits := forward(t, teacher, b).Logits
-	for _, z := range logits {
-		if math.IsNaN(float64(z)) || z > 0 || z < -87.4 {
-			t.Errorf("logits %v", logits)
-		}
+	scale := 6.0 / 255
+	teacher := open(t, Options{Model: small{ending: "written out softmax"}.write(t), Scale: &scale})
+	if teacher.Output() != "softmax" {
+		t.Fatalf("taken for %s", teacher.Output())
 	}
-	if got := float32(math.Log(smallest)); got < -87.4 || got > -87.3 {
-		t.Errorf("the least logit is %v", got)
+	logits := forward(t, teacher, smallBatch(1)).Logits
+	least := slices.Min(logits)
+	if want := float32(math.Log(smallest)); least != want || want < -87.4 || want > -87.3 {
+		t.Errorf("the least logit is %v, want %v", least, want)
 	}
+
+	scale = 1e3
+	_, err := Open(Options{Model: teacher.Path(), Scale: &scale}, data.DefaultPreprocess(), 1)
+	wantError(t, err, `output "out" is NaN for each of 5 images of noise`, "the teacher's own mean")
 }
 
 func TestFixedBatchIsPaddedAndCut(t *testing.T) {
@@ -202,7 +205,7 @@ func TestUnsuitableModelIsNamedWithTheWayOut(t *testing.T) {
 		{small{ending: "two inputs"}, Options{}, []string{`it has 2 inputs: "image" float32[batch,3,4,4], "mask" `, "as its only input"}},
 		{small{ending: "features only"}, Options{}, []string{`"features" float32[batch,3,4,4], "mean" float32[`, "[N,K]", "with its head"}},
 		{small{ending: "one class"}, Options{}, []string{`output "out" is [5,1] for 5 images`, "with its head"}},
-		{small{ending: "transposed tap"}, Options{Taps: []string{"turned"}}, []string{`tensor "turned": it is float32[6,5] for 5 images`, "first axis is the batch"}},
+		{small{ending: "transposed tap"}, Options{Taps: []string{"turned"}}, []string{`tensor "turned": it is float32[6,5] for 5 images`, "such as *Relu*"}},
 		{small{ending: "logits"}, Options{Taps: []string{"Cnov*"}}, []string{`tap "Cnov*"`, "no such tensor", "Conv_0"}},
 		{small{ending: "logits"}, Options{Provider: "tpu"}, []string{`provider "tpu" is unknown`, "cpu, cuda"}},
 		{small{ending: "logits"}, Options{Batch: -1}, []string{"batch -1 is below 0"}},
@@ -262,22 +265,67 @@ func TestPreprocessingComesFromOptionsThenCardThenDefault(t *testing.T) {
 	wantError(t, teacher.Check([]string{"a", "c", "b", "d", "e", "f"}, 3, 4, 4), `class 1 is "b" to the teacher and "c" in the data`, `"a" "b" "c"`)
 }
 
-// A chunk of the file is replaced by as many bytes: dimensions and names, spelt as protobuf does.
-func TestFreeSizeOfImagesIsAskedFor(t *testing.T) {
+// rewrite replaces bytes of a model file that occur just so often, and returns the path of the result.
+func rewrite(t testing.TB, path, old, new string, times int) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(b, []byte(old)); n != times {
+		t.Fatalf("%q occurs %d times, want %d", old, n, times)
+	}
+	path = filepath.Join(t.TempDir(), "rewritten.onnx")
+	if err := os.WriteFile(path, bytes.ReplaceAll(b, []byte(old), []byte(new)), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Sizes of an axis as protobuf writes them: Dimension{dim_value: 3} and so on, and Dimension{dim_param: ""}.
+const (
+	axis0, axis3, axis4 = "\x0a\x02\x08\x00", "\x0a\x02\x08\x03", "\x0a\x02\x08\x04"
+	axisFree            = "\x0a\x02\x12\x00"
+)
+
+func TestInputThatIsNoImageIsRefused(t *testing.T) {
+	whole := small{ending: "logits"}.write(t)
+	image := axis3 + axis4 + axis4
+	for _, c := range []struct {
+		path  string
+		words []string
+	}{
+		{rewrite(t, whole, image, axis4+axis4+axis3, 1), []string{`input "image" is float32[batch,4,4,3]`, "looks like [N,H,W,C]"}},
+		{rewrite(t, whole, image, axisFree+axis4+axis4, 1), []string{"float32[batch,?,4,4]", "leaves the number of channels free"}},
+		{rewrite(t, whole, image, axis3+axis0+axis4, 1), []string{"float32[batch,3,0,4]", "has no elements"}},
+	} {
+		_, err := Open(Options{Model: c.path}, data.DefaultPreprocess(), 1)
+		wantError(t, err, append(c.words, "with one input, float32 images [N,C,H,W]")...)
+	}
+}
+
+func TestExternalDataIsRefused(t *testing.T) {
 	whole, err := os.ReadFile(small{ending: "logits"}.write(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	four, symbol := []byte("\x0a\x02\x08\x04"), []byte("\x0a\x02\x12\x00") // Dimension{dim_value: 4}, {dim_param: ""}
-	path := filepath.Join(t.TempDir(), "free.onnx")
-	if bytes.Count(whole, four) != 2 {
-		t.Fatalf("%d dimensions of 4 in the file, want 2", bytes.Count(whole, four))
-	}
-	if err := os.WriteFile(path, bytes.ReplaceAll(whole, four, symbol), 0o666); err != nil {
+	// A second graph field merges into the first: an initializer "ext", float32[1], with its location in "w.bin".
+	ext := "\x3a\x20\x2a\x1e\x08\x01\x10\x01\x42\x03ext\x6a\x11\x0a\x08location\x12\x05w.bin\x70\x01"
+	path := filepath.Join(t.TempDir(), "external.onnx")
+	if err := os.WriteFile(path, append(whole, ext...), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Open(Options{Model: path}, data.DefaultPreprocess(), 1)
+	wantError(t, err, path, "external data", "save_as_external_data=False")
+}
+
+func TestFreeSizeOfImagesIsAskedFor(t *testing.T) {
+	whole := small{ending: "logits"}.write(t) // the lowering always fixes the size
+	path := rewrite(t, whole, axis4, axisFree, 2)
+	_, err := Open(Options{Model: path}, data.DefaultPreprocess(), 1)
 	wantError(t, err, "leaves the size of its images free", "size: [224, 224]")
+	_, err = Open(Options{Model: path, Size: []int{8192, 8192}}, data.DefaultPreprocess(), 1)
+	wantError(t, err, "5 images of 3×8192×8192 have over 268435456 elements")
 
 	defaults := data.DefaultPreprocess()
 	defaults.Size = []int{4, 4}
@@ -287,5 +335,5 @@ func TestFreeSizeOfImagesIsAskedFor(t *testing.T) {
 	}
 	defer teacher.Close()
 	b := smallBatch(2)
-	near(t, forward(t, teacher, b).Logits, forward(t, open(t, Options{Model: small{ending: "logits"}.write(t)}), b).Logits, 1e-6)
+	near(t, forward(t, teacher, b).Logits, forward(t, open(t, Options{Model: whole}), b).Logits, 1e-6)
 }

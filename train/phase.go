@@ -3,11 +3,8 @@ package train
 import (
 	"fmt"
 
-	G "gorgonia.org/gorgonia"
-
 	"distill/losses"
 	"distill/runtime/graph"
-	"distill/runtime/graph/op"
 	"distill/train/optim"
 )
 
@@ -39,12 +36,16 @@ type image [3]int
 // distillation is the phase that trains a recipe's student.
 func (r *Recipe) distillation(in image, classes int) (*Phase, error) {
 	ph := &Phase{Name: "distill", Epochs: r.Epochs}
+	terms := r.weighted()
+	for _, t := range terms {
+		ph.Terms = append(ph.Terms, t.Name)
+	}
 	var err error
 	ph.Step, err = graph.Build(graph.Training, func(g *graph.Graph) {
 		x := g.Input(imagesInput, graph.Float32, r.Batch, in[0], in[1], in[2])
 		model := r.Student.Arch.Build(g, x, classes)
 		g.Output(logitsOutput, model.Logits)
-		cost := r.cost(g, model.Logits, ph)
+		cost := losses.Sum(g, model.Logits, terms)
 		g.Output(lossOutput, cost)
 		grads := g.Grad(cost)
 		if r.ClipNorm > 0 {
@@ -65,27 +66,17 @@ func (r *Recipe) distillation(in image, classes int) (*Phase, error) {
 	return ph, err
 }
 
-// cost is the weighted sum of the losses; each is an output of its own too.
-func (r *Recipe) cost(g *graph.Graph, logits *G.Node, ph *Phase) *G.Node {
-	inputs := losses.NewInputs(g, logits)
-	var cost *G.Node
+// weighted are the recipe's losses, each under a name of its own: kd, kd2, …
+func (r *Recipe) weighted() []losses.Weighted {
+	terms := make([]losses.Weighted, len(r.Losses))
 	seen := map[string]int{}
-	for _, t := range r.Losses {
-		name := t.Name
+	for i, t := range r.Losses {
+		terms[i] = losses.Weighted{Name: t.Name, Loss: t.Loss, Weight: t.Weight}
 		if seen[t.Name]++; seen[t.Name] > 1 {
-			name = fmt.Sprintf("%s%d", t.Name, seen[t.Name])
-		}
-		loss := t.Loss.Build(inputs.For(name))
-		g.Output(name, loss)
-		ph.Terms = append(ph.Terms, name)
-		weighted := op.Mul(loss, g.Knob(name+".weight", t.Weight))
-		if cost == nil {
-			cost = weighted
-		} else {
-			cost = op.Add(cost, weighted)
+			terms[i].Name = fmt.Sprintf("%s%d", t.Name, seen[t.Name])
 		}
 	}
-	return cost
+	return terms
 }
 
 // inference is the student for inference at a batch size.

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"distill/data"
@@ -98,6 +99,50 @@ func Open(r *Recipe, opts Options) (_ *Run, err error) {
 		return nil, err
 	}
 	return run, run.compile()
+}
+
+// Reopen readies what a folder's run came to, its "last" or "best" checkpoint, for Evaluate and Export. The teacher is not
+// opened. Overrides are as in LoadRecipe; they may move the data, for example.
+func Reopen(folder, which string, overrides []string) (_ *Run, err error) {
+	f := Folder(folder)
+	r, err := LoadRecipe(f.path(recipeFile), overrides)
+	if err != nil {
+		return nil, err
+	}
+	run := &Run{Recipe: r, Folder: f, plan: runtime.Threads(r.Threads, false)}
+	defer func() {
+		if err != nil {
+			run.Close()
+		}
+	}()
+	if run.Store, run.State, err = f.Load(which); err != nil {
+		return nil, err
+	}
+	if run.Splits, err = data.Open(r.Data); err != nil {
+		return nil, err
+	}
+	if !slices.Equal(run.Splits.Train.Classes(), run.State.Classes) || run.image() != run.State.Image {
+		return nil, fmt.Errorf("train: the data have other classes or another image size than %s", f.path(lastFile))
+	}
+	if run.phase, err = r.distillation(run.State.Image, len(run.State.Classes)); err != nil {
+		return nil, err
+	}
+	if err := run.complete(); err != nil {
+		return nil, err
+	}
+	run.eval, err = runtime.Compile(run.phase.Eval, run.Store, runtime.Engine(r.Engine), runtime.Options{Threads: run.plan.Student}, nil)
+	return run, err
+}
+
+// complete checks that a loaded store has all that the programs read.
+func (run *Run) complete() error {
+	for _, l := range run.phase.Step.Stored {
+		t, ok := run.Store.Tensor(l.Name)
+		if !ok || !t.Shape.Equal(l.Shape) {
+			return fmt.Errorf("train: the checkpoint in %s has no %s of shape %v: it is of another recipe", run.Folder, l.Name, l.Shape)
+		}
+	}
+	return nil
 }
 
 func (run *Run) openTeacher() error {
@@ -194,12 +239,7 @@ func (run *Run) resume() (err error) {
 	if len(run.State.Sums) != 1+len(run.phase.Terms) || run.State.Step < 0 || run.State.Step > run.total() {
 		return fmt.Errorf("train: %s does not fit its recipe", path)
 	}
-	for _, l := range run.phase.Step.Stored {
-		if _, ok := run.Store.Tensor(l.Name); !ok {
-			return fmt.Errorf("train: %s lacks %s", path, l.Name)
-		}
-	}
-	return run.phase.Step.Fill(run.Store, run.Recipe.Seed)
+	return run.complete()
 }
 
 func (run *Run) compile() (err error) {
