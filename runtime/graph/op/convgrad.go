@@ -139,16 +139,13 @@ func (c convGradW) lowerShifted(e graph.Emitter, x, dy graph.Operand) string {
 func (c convGradW) lowerTaps(e graph.Emitter, x, dy graph.Operand) string {
 	n, g, co, cg, kh, kw := x.Shape[0], c.Group, c.w[0], c.w[1], c.w[2], c.w[3]
 	ho, wo := dy.Shape[2], dy.Shape[3]
-	xp := emitPad(e, x, []int{0, 0, c.Pads[0], c.Pads[1]}, []int{0, 0, c.Pads[2], c.Pads[3]})
+	columns := c.tapColumns(e, x, kw, wo)
 	var taps []string
 	for i := range kh {
 		for j := range kw {
-			tap := xp
-			at, left := i*c.Dilations[0], j*c.Dilations[1]
-			if whole := (graph.Shape{n, g * cg, ho, wo}); !xp.Shape.Equal(whole) {
-				tap = emitSlice(e, xp,
-					Range{Axis: 2, From: at, To: at + (ho-1)*c.Strides[0] + 1, Step: c.Strides[0]},
-					Range{Axis: 3, From: left, To: left + (wo-1)*c.Strides[1] + 1, Step: c.Strides[1]})
+			tap := columns[j]
+			if at := i * c.Dilations[0]; tap.Shape[2] != ho {
+				tap = emitSlice(e, tap, Range{Axis: 2, From: at, To: at + (ho-1)*c.Strides[0] + 1, Step: c.Strides[0]})
 			}
 			taps = append(taps, emitReshape(e, tap.Name, graph.Shape{n, g, cg, ho * wo}, nil))
 		}
@@ -163,6 +160,35 @@ func (c convGradW) lowerTaps(e graph.Emitter, x, dy graph.Operand) string {
 	s := graph.Shape{co, t, cg}
 	turned := emitTranspose(e, graph.Operand{Name: emitReshape(e, sum, s, nil), Shape: s}, 0, 2, 1)
 	return emitReshape(e, turned.Name, c.w, nil)
+}
+
+// tapColumns pads x along H and gives, for each of the kernel's columns, the n columns of x that it reads, zeros where they
+// lie outside. Columns at a stride are slow to slice, so ONNX Runtime gets a product with a matrix of zeros and ones.
+func (c ConvAttrs) tapColumns(e graph.Emitter, x graph.Operand, kw, n int) []graph.Operand {
+	columns := make([]graph.Operand, kw)
+	w, stride := x.Shape[3], c.Strides[1]
+	if e.Target().Fused && stride > 1 {
+		x = emitPad(e, x, []int{0, 0, c.Pads[0], 0}, []int{0, 0, c.Pads[2], 0})
+		s := graph.Shape{x.Shape[0], x.Shape[1], x.Shape[2], n}
+		for j := range columns {
+			pick := graph.NewTensor(graph.Float32, w, n)
+			for k := range n {
+				if at := j*c.Dilations[1] - c.Pads[1] + k*stride; at >= 0 && at < w {
+					pick.F[at*n+k] = 1
+				}
+			}
+			columns[j] = graph.Operand{Name: e.Emit("MatMul", s, []string{x.Name, e.Const(pick)}), Shape: s}
+		}
+		return columns
+	}
+	x = emitPad(e, x, []int{0, 0, c.Pads[0], c.Pads[1]}, []int{0, 0, c.Pads[2], c.Pads[3]})
+	for j := range columns {
+		columns[j] = x
+		if from := j * c.Dilations[1]; x.Shape[3] != n {
+			columns[j] = emitSlice(e, x, Range{Axis: 3, From: from, To: from + (n-1)*stride + 1, Step: stride})
+		}
+	}
+	return columns
 }
 
 // emitSum0 sums over the first axis.
