@@ -17,8 +17,8 @@ type item struct {
 	err     error
 }
 
-// feed makes the batches of a run ahead of the step, in order, in two stages that each run in a goroutine of their own:
-// loading and augmentation, then the teacher's forward pass.
+// feed makes the batches of a run ahead of the step, in order, in two stages: loading and augmentation, several batches at
+// once, then the teacher's forward pass, one at a time.
 type feed struct {
 	items chan *item
 	free  chan *item // items whose buffers can be used again
@@ -30,30 +30,38 @@ type feed struct {
 // ahead is how many batches may be ready or in the making.
 const ahead = 4
 
-// newFeed starts at a step counted over all epochs and ends before the step total.
-func newFeed(l *data.Loader, pre data.Preprocess, t *teacher.Teacher, start, total int) *feed {
+// newFeed starts at a step counted over all epochs and ends before the step total. It loads up to loaders batches at once.
+func newFeed(l *data.Loader, pre data.Preprocess, t *teacher.Teacher, start, total, loaders int) *feed {
 	ctx, stop := context.WithCancel(context.Background())
 	f := &feed{items: make(chan *item, ahead), free: make(chan *item, ahead), stop: stop, done: make(chan struct{})}
 	for range ahead {
 		f.free <- &item{}
 	}
-	loaded := make(chan *item, ahead)
+	queue := make(chan chan *item, ahead) // in order; each gets its item once that is loaded
+	slots := make(chan struct{}, loaders)
 	go func() {
-		defer close(loaded)
+		defer close(queue)
 		for step := start; step < total; step++ {
 			select {
 			case <-ctx.Done():
 				return
 			case it := <-f.free:
-				it.load(l, pre, step)
-				loaded <- it
+				slots <- struct{}{}
+				loaded := make(chan *item, 1)
+				go func() {
+					it.load(l, pre, step)
+					loaded <- it
+					<-slots
+				}()
+				queue <- loaded
 			}
 		}
 	}()
 	go func() {
 		defer close(f.done)
 		defer close(f.items)
-		for it := range loaded {
+		for loaded := range queue {
+			it := <-loaded
 			if ctx.Err() == nil && it.err == nil && t != nil {
 				it.ask(t)
 			}

@@ -260,7 +260,7 @@ func (run *Run) Train(ctx context.Context) error {
 	if run.phase.NeedsTeacher {
 		t = run.Teacher
 	}
-	f := newFeed(run.loader, run.Recipe.Preprocess, t, run.State.Step, run.total())
+	f := newFeed(run.loader, run.Recipe.Preprocess, t, run.State.Step, run.total(), run.plan.Data)
 	defer f.close()
 	clock := newClock(run, f)
 	for {

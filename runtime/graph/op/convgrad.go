@@ -101,7 +101,9 @@ func (c convGradW) Lower(e graph.Emitter, in []graph.Operand) []string {
 	x, dy := in[0], in[1]
 	kh, kw := c.w[2], c.w[3]
 	plain := c.Strides == [2]int{1, 1} && c.Dilations == [2]int{1, 1} && c.Group == 1
-	if e.Target().Fused && plain && kh*kw > 1 && c.flippable(kh, kw) {
+	// Channels to copy by either way: a stem's few input channels are cheaper copied for every tap.
+	shifted, taps := kh*c.w[0]+kw*c.w[1], kh*kw*c.w[1]
+	if e.Target().Fused && plain && shifted < taps && c.flippable(kh, kw) {
 		return []string{c.lowerShifted(e, x, dy)}
 	}
 	return []string{c.lowerTaps(e, x, dy)}
