@@ -3,6 +3,8 @@ package train
 import (
 	"fmt"
 
+	"distill/data"
+	"distill/internal/hint"
 	"distill/losses"
 	"distill/runtime/graph"
 	"distill/train/optim"
@@ -18,24 +20,41 @@ const (
 	normOutput   = "grad_norm" // before clipping, a scalar; where gradients are clipped
 )
 
-// Phase is a part of a run with programs and an end of its own. Programs are compiled only between phases; inside one,
-// what changes from step to step is a knob.
+// Phase is a part of a run with programs, a source and an end of its own; all phases share one store. Programs are compiled
+// only between phases; inside one, what changes from step to step is a knob.
 type Phase struct {
 	Name   string
 	Step   *graph.Program // forward, backward and update
-	Eval   *graph.Program // the same network for inference, over the same store
+	Eval   *graph.Program // the same network for inference
+	Loader *data.Loader   // of the batches it trains on
 	Epochs int
 	Terms  []string // outputs of Step that are the unweighted losses, in the recipe's order
 	// NeedsTeacher and NeedsLabels say which inputs the losses asked for.
 	NeedsTeacher, NeedsLabels bool
 }
 
+// steps is the phase's length.
+func (ph *Phase) steps() int { return ph.Epochs * ph.Loader.Steps() }
+
 // image is the shape of one input image: C, H, W.
 type image [3]int
 
+// phases are what the recipe's run consists of, in order.
+func (r *Recipe) phases(in image, classes int, train data.Source) ([]*Phase, error) {
+	ph, err := r.distillation(in, classes, train)
+	if err != nil {
+		return nil, err
+	}
+	return []*Phase{ph}, nil
+}
+
 // distillation is the phase that trains a recipe's student.
-func (r *Recipe) distillation(in image, classes int) (*Phase, error) {
+func (r *Recipe) distillation(in image, classes int, train data.Source) (*Phase, error) {
 	ph := &Phase{Name: "distill", Epochs: r.Epochs}
+	ph.Loader = &data.Loader{Source: train, Batch: r.Batch, Seed: r.Seed, Augment: r.Data.Augment, Shuffle: true, DropLast: true}
+	if ph.Loader.Steps() == 0 {
+		return nil, hint.Wrap(fmt.Errorf("train: %d training images do not fill a batch of %d", train.Len(), r.Batch), "make batch smaller")
+	}
 	terms := r.weighted()
 	for _, t := range terms {
 		ph.Terms = append(ph.Terms, t.Name)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,7 +24,8 @@ type State struct {
 	Recipe  string    `json:"recipe"` // the text of Recipe.Identity
 	Classes []string  `json:"classes"`
 	Image   image     `json:"image"` // C, H, W of the student's input
-	Step    int       `json:"step"`  // steps done
+	Phase   int       `json:"phase"` // from 0
+	Step    int       `json:"step"`  // steps done in the phase
 	Sums    []float64 `json:"sums"`  // of the loss and each term since the epoch began
 	Count   int       `json:"count"` // steps in Sums
 	Seconds float64   `json:"seconds"`
@@ -64,15 +66,29 @@ func (f Folder) make() error {
 	return os.Remove(probe.Name())
 }
 
-// used reports whether the folder holds a run.
-func (f Folder) used() bool {
-	_, err := os.Stat(f.path(lastFile))
+// files are the names that a run writes in its folder.
+var files = []string{recipeFile, csvFile, jsonlFile, lastFile, bestFile, studentFile}
+
+// has reports whether the folder has a file.
+func (f Folder) has(name string) bool {
+	_, err := os.Lstat(f.path(name))
 	return err == nil
+}
+
+// claim refuses a folder with files that the run would write over, unless they are to be: those of a run to go on with, or
+// any where overwrite says so.
+func (f Folder) claim(resume, overwrite bool) error {
+	i := slices.IndexFunc(files, f.has)
+	if i < 0 || overwrite || resume && f.has(recipeFile) {
+		return nil
+	}
+	return hint.Wrap(fmt.Errorf("train: %s is there already", f.path(files[i])),
+		"go on with that run by --resume, start anew with --overwrite, or choose another --output")
 }
 
 // clear takes away what an earlier run left, so that nothing of it can be taken for this one's.
 func (f Folder) clear() error {
-	for _, name := range []string{csvFile, jsonlFile, lastFile, bestFile, studentFile} {
+	for _, name := range files {
 		if err := os.Remove(f.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("train: clear the output folder: %w", err)
 		}

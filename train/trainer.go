@@ -30,8 +30,8 @@ import (
 // Options say how a run is opened; what it computes is the recipe's.
 type Options struct {
 	Name      string // of the run, for events
-	Resume    bool   // go on from the folder's last checkpoint
-	Overwrite bool   // start anew in a folder that holds a run
+	Resume    bool   // go on from the folder's last checkpoint; a run that has none yet starts anew
+	Overwrite bool   // start anew in a folder that holds a run; Resume goes before it
 	Observe   Observer
 }
 
@@ -45,10 +45,10 @@ type Run struct {
 	State   *State
 
 	opts   Options
-	phase  *Phase
+	phases []*Phase
+	phase  *Phase // the current one, whose programs these are
 	step   runtime.Step
 	eval   runtime.Step
-	loader *data.Loader
 	plan   runtime.Plan
 }
 
@@ -77,9 +77,8 @@ func Open(r *Recipe, opts Options) (_ *Run, err error) {
 	if err := run.Folder.make(); err != nil {
 		return nil, err
 	}
-	if run.Folder.used() && !opts.Resume && !opts.Overwrite {
-		return nil, hint.Wrap(fmt.Errorf("train: %s holds a run already", r.Output),
-			"go on with --resume, start anew with --overwrite, or choose another --output")
+	if err := run.Folder.claim(opts.Resume, opts.Overwrite); err != nil {
+		return nil, err
 	}
 	if run.Splits, err = data.Open(r.Data); err != nil {
 		return nil, err
@@ -90,7 +89,7 @@ func Open(r *Recipe, opts Options) (_ *Run, err error) {
 	if err := run.build(); err != nil {
 		return nil, err
 	}
-	if opts.Resume && run.Folder.used() {
+	if opts.Resume && run.Folder.has(lastFile) {
 		err = run.resume()
 	} else {
 		err = run.start()
@@ -98,7 +97,7 @@ func Open(r *Recipe, opts Options) (_ *Run, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return run, run.compile()
+	return run, run.enter()
 }
 
 // Reopen readies what a folder's run came to, its "last" or "best" checkpoint, for Evaluate and Export. The teacher is not
@@ -124,7 +123,7 @@ func Reopen(folder, which string, overrides []string) (_ *Run, err error) {
 	if !slices.Equal(run.Splits.Train.Classes(), run.State.Classes) || run.image() != run.State.Image {
 		return nil, fmt.Errorf("train: the data have other classes or another image size than %s", f.path(lastFile))
 	}
-	if run.phase, err = r.distillation(run.State.Image, len(run.State.Classes)); err != nil {
+	if run.phases, err = r.phases(run.State.Image, len(run.State.Classes), run.Splits.Train); err != nil {
 		return nil, err
 	}
 	if err := run.complete(); err != nil {
@@ -134,8 +133,16 @@ func Reopen(folder, which string, overrides []string) (_ *Run, err error) {
 	return run, err
 }
 
-// complete checks that a loaded store has all that the programs read.
+// complete makes the loaded state's phase the current one and checks that it fits and finds all it reads in the store.
 func (run *Run) complete() error {
+	s := run.State
+	if s.Phase < 0 || s.Phase >= len(run.phases) {
+		return fmt.Errorf("train: the checkpoint in %s does not fit its recipe: it is in phase %d of %d", run.Folder, s.Phase+1, len(run.phases))
+	}
+	run.phase = run.phases[s.Phase]
+	if len(s.Sums) != 1+len(run.phase.Terms) || s.Step < 0 || s.Step > run.phase.steps() || s.Count < 0 || s.Count > s.Step {
+		return fmt.Errorf("train: the checkpoint in %s does not fit its recipe: it is at step %d of %d", run.Folder, s.Step, run.phase.steps())
+	}
 	for _, l := range run.phase.Step.Stored {
 		t, ok := run.Store.Tensor(l.Name)
 		if !ok || !t.Shape.Equal(l.Shape) {
@@ -175,16 +182,14 @@ func (run *Run) build() error {
 	if err := r.Student.Arch.Validate(); err != nil {
 		return fmt.Errorf("train: student %s: %w", r.Student.Name, err)
 	}
-	run.loader = &data.Loader{Source: run.Splits.Train, Batch: r.Batch, Seed: r.Seed, Augment: r.Data.Augment, Shuffle: true, DropLast: true}
-	if run.loader.Steps() == 0 {
-		return hint.Wrap(fmt.Errorf("train: %d training images do not fill a batch of %d", run.Splits.Train.Len(), r.Batch), "make batch smaller")
-	}
 	var err error
-	if run.phase, err = r.distillation(run.image(), len(run.Splits.Train.Classes())); err != nil {
+	if run.phases, err = r.phases(run.image(), len(run.Splits.Train.Classes()), run.Splits.Train); err != nil {
 		return err
 	}
-	if run.phase.NeedsTeacher && run.Teacher == nil {
-		return hint.Wrap(errors.New("train: a loss needs a teacher and the recipe names none"), "set teacher.model, or --teacher")
+	for _, ph := range run.phases {
+		if ph.NeedsTeacher && run.Teacher == nil {
+			return hint.Wrap(errors.New("train: a loss needs a teacher and the recipe names none"), "set teacher.model, or --teacher")
+		}
 	}
 	return nil
 }
@@ -197,14 +202,11 @@ func (run *Run) start() error {
 	if err != nil {
 		return err
 	}
-	run.Store = &graph.Store{}
+	run.Store, run.phase = &graph.Store{}, run.phases[0]
 	if run.Recipe.Student.Init != "" {
 		if err := loadWeights(run.Store, run.phase.Step, run.Recipe.Student.Init); err != nil {
 			return err
 		}
-	}
-	if err := run.phase.Step.Fill(run.Store, run.Recipe.Seed); err != nil {
-		return err
 	}
 	run.State = &State{Recipe: id, Classes: run.Splits.Train.Classes(), Image: run.image(), Sums: make([]float64, 1+len(run.phase.Terms))}
 	if run.Teacher != nil {
@@ -236,13 +238,17 @@ func (run *Run) resume() (err error) {
 		return hint.Wrap(fmt.Errorf("train: %s was made with another teacher than %s", path, run.Recipe.Teacher.Model),
 			"put the teacher's file back, or start anew with another --output")
 	}
-	if len(run.State.Sums) != 1+len(run.phase.Terms) || run.State.Step < 0 || run.State.Step > run.total() {
-		return fmt.Errorf("train: %s does not fit its recipe", path)
-	}
 	return run.complete()
 }
 
-func (run *Run) compile() (err error) {
+// enter compiles the current phase's programs over the store, which first gets what they read and it lacks.
+func (run *Run) enter() (err error) {
+	if err := run.closeSteps(); err != nil {
+		return err
+	}
+	if err := run.phase.Step.Fill(run.Store, run.Recipe.Seed); err != nil {
+		return err
+	}
 	opts := runtime.Options{Threads: run.plan.Student}
 	engine := runtime.Engine(run.Recipe.Engine)
 	if run.step, err = runtime.Compile(run.phase.Step, run.Store, engine, opts, nil); err != nil {
@@ -252,15 +258,28 @@ func (run *Run) compile() (err error) {
 	return err
 }
 
-func (run *Run) total() int { return run.phase.Epochs * run.loader.Steps() }
-
-// Train runs to the end, or until the context ends (ErrInterrupted) or a loss is not finite (*NotFiniteError).
+// Train runs every phase to its end, or until the context ends (ErrInterrupted) or a loss is not finite (*NotFiniteError).
 func (run *Run) Train(ctx context.Context) error {
+	for {
+		if err := run.train(ctx); err != nil || run.State.Phase == len(run.phases)-1 {
+			return err
+		}
+		run.State.Phase++
+		run.phase = run.phases[run.State.Phase]
+		run.State.Step, run.State.Sums = 0, make([]float64, 1+len(run.phase.Terms))
+		if err := run.enter(); err != nil {
+			return err
+		}
+	}
+}
+
+// train runs the current phase.
+func (run *Run) train(ctx context.Context) error {
 	var t *teacher.Teacher
 	if run.phase.NeedsTeacher {
 		t = run.Teacher
 	}
-	f := newFeed(run.loader, run.Recipe.Preprocess, t, run.State.Step, run.total(), run.plan.Data)
+	f := newFeed(run.phase.Loader, run.Recipe.Preprocess, t, run.State.Step, run.phase.steps(), run.plan.Data)
 	defer f.close()
 	clock := newClock(run, f)
 	for {
@@ -277,7 +296,7 @@ func (run *Run) Train(ctx context.Context) error {
 			return err
 		}
 		e := clock.event(lr)
-		if run.State.Step%run.loader.Steps() == 0 {
+		if run.State.Step%run.phase.Loader.Steps() == 0 {
 			if e.Row, err = run.endEpoch(e, clock); err != nil {
 				return err
 			}
@@ -297,8 +316,8 @@ func (run *Run) Train(ctx context.Context) error {
 
 // update runs one step and adds its losses to the epoch's sums.
 func (run *Run) update(it *item) (lr float64, err error) {
-	r, steps := run.Recipe, run.loader.Steps()
-	lr = r.Optimizer.LR * r.Schedule.At(run.State.Step, steps, run.total())
+	r, steps := run.Recipe, run.phase.Loader.Steps()
+	lr = r.Optimizer.LR * r.Schedule.At(run.State.Step, steps, run.phase.steps())
 	shape := run.phase.Step.Inputs[0].Shape
 	in := map[string]graph.Tensor{
 		imagesInput: graph.Floats(it.input, shape...),
@@ -409,15 +428,21 @@ func (run *Run) Evaluate(s data.Source) (correct []bool, logits []float32, err e
 
 // Close frees the programs and the teacher.
 func (run *Run) Close() error {
+	err := run.closeSteps()
+	if run.Teacher != nil {
+		err = errors.Join(err, run.Teacher.Close())
+	}
+	return err
+}
+
+func (run *Run) closeSteps() error {
 	var errs []error
 	for _, s := range []runtime.Step{run.step, run.eval} {
 		if s != nil {
 			errs = append(errs, s.Close())
 		}
 	}
-	if run.Teacher != nil {
-		errs = append(errs, run.Teacher.Close())
-	}
+	run.step, run.eval = nil, nil
 	return errors.Join(errs...)
 }
 
@@ -449,7 +474,7 @@ func newClock(run *Run, f *feed) *clock {
 // epoch is the time since the epoch began.
 func (c *clock) epoch() float64 {
 	s := time.Since(c.begin).Seconds()
-	if c.run.State.Count == c.run.loader.Steps() {
+	if c.run.State.Count == c.run.phase.Loader.Steps() {
 		c.begin = time.Now()
 	}
 	return s
@@ -457,15 +482,15 @@ func (c *clock) epoch() float64 {
 
 // event is that of the step just done.
 func (c *clock) event(lr float64) Event {
-	s, steps := c.run.State, c.run.loader.Steps()
+	s, steps := c.run.State, c.run.phase.Loader.Steps()
 	elapsed := time.Since(c.start)
 	done := s.Step - c.from
 	e := Event{
-		Run: c.run.opts.Name, Epoch: (s.Step - 1) / steps, Epochs: c.run.phase.Epochs, Step: s.Step - 1, Steps: c.run.total(), LR: lr,
+		Run: c.run.opts.Name, Epoch: (s.Step - 1) / steps, Epochs: c.run.phase.Epochs, Step: s.Step - 1, Steps: c.run.phase.steps(), LR: lr,
 		Loss:  s.Sums[0] / float64(s.Count),
 		Speed: float64(done*c.run.Recipe.Batch) / elapsed.Seconds(),
 		Wait:  c.feed.wait.Seconds() / elapsed.Seconds(),
-		ETA:   elapsed * time.Duration(c.run.total()-s.Step) / time.Duration(done),
+		ETA:   elapsed * time.Duration(c.run.phase.steps()-s.Step) / time.Duration(done),
 	}
 	for i, name := range c.run.phase.Terms {
 		e.Terms = append(e.Terms, Named{name, s.Sums[i+1] / float64(s.Count)})
