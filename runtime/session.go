@@ -59,7 +59,7 @@ func NewSession(model []byte, opts Options) (*Session, error) {
 	}
 	in, out, err := ort.GetInputOutputInfoWithONNXData(model)
 	if err != nil {
-		return nil, fmt.Errorf("runtime: make session: %w", tidy(err))
+		return nil, fmt.Errorf("runtime: make session: %w", explain(tidy(err), model))
 	}
 	return openSession(model, describe(in), describe(out), opts)
 }
@@ -93,7 +93,7 @@ func openSession(model []byte, inputs, outputs []IO, opts Options) (*Session, er
 	defer o.Destroy()
 	s.session, err = ort.NewDynamicAdvancedSessionWithONNXData(model, names(inputs), names(s.fetched), o)
 	if err != nil {
-		return nil, fmt.Errorf("runtime: make session on provider %s: %w", opts.Provider, tidy(err))
+		return nil, fmt.Errorf("runtime: make session on provider %s: %w", opts.Provider, explain(tidy(err), model))
 	}
 	return s, nil
 }
