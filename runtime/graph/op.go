@@ -69,7 +69,7 @@ type Emitter interface {
 	Target() Target
 }
 
-// Ints returns the name of a constant int64 vector, the form in which ONNX takes axes, sizes and starts.
+// ConstInts returns the name of a constant int64 vector, the form in which ONNX takes axes, sizes and starts.
 func ConstInts(e Emitter, values ...int) string {
 	wide := make([]int64, len(values))
 	for i, v := range values {

@@ -36,15 +36,3 @@ func (o onehot) Lower(e graph.Emitter, in []graph.Operand) []string {
 	values := e.Const(graph.Floats([]float32{0, 1}, 2))
 	return []string{e.Emit("OneHot", graph.Shape{in[0].Shape[0], o.depth}, []string{in[0].Name, depth, values})}
 }
-
-// stop is the identity without a gradient.
-type stop struct{}
-
-// StopGradient is x, through which no gradient flows.
-func StopGradient(x *G.Node) *G.Node { return graph.Apply(stop{}, x) }
-
-func (stop) Name() string                         { return "Identity" }
-func (stop) Infer(in []graph.Shape) []graph.Shape { return in }
-func (stop) Eval(in []graph.Array) []graph.Array  { return in }
-
-func (stop) Lower(_ graph.Emitter, in []graph.Operand) []string { return names(in) }

@@ -1,4 +1,4 @@
-// Package op holds the operators that programs are made of, one file each: shape rule, plain evaluation, gradient and
+// Package op holds the operators that programs are made of, a file for each or for each family: shape rule, plain evaluation, gradient and
 // lowering to ONNX side by side.
 //
 //	y := op.Relu(op.Conv(x, w, nil, op.ConvAttrs{Pads: [4]int{1, 1, 1, 1}}))

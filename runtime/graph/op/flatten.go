@@ -1,0 +1,38 @@
+package op
+
+import (
+	G "gorgonia.org/gorgonia"
+
+	"distill/runtime/graph"
+)
+
+// flatten makes a matrix of its input.
+type flatten struct{ smooth }
+
+// Flatten keeps the first axis and merges the others: [N,…] becomes [N,D].
+func Flatten(x *G.Node) *G.Node { return graph.Apply(flatten{}, x) }
+
+func (flatten) Name() string { return "Flatten" }
+
+func (flatten) Infer(in []graph.Shape) []graph.Shape {
+	arity("Flatten", in, 1)
+	if len(in[0]) < 1 {
+		graph.Fail("Flatten", in, "needs rank 1 or more")
+	}
+	return one(graph.Shape{in[0][0], in[0][1:].Size()})
+}
+
+func (f flatten) Eval(in []graph.Array) []graph.Array {
+	y := in[0]
+	y.Shape = f.Infer([]graph.Shape{y.Shape})[0]
+	return []graph.Array{y}
+}
+
+func (flatten) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
+	return []*G.Node{Reshape(dy, graph.ShapeOf(in[0])...)}
+}
+
+func (f flatten) Lower(e graph.Emitter, in []graph.Operand) []string {
+	out := f.Infer([]graph.Shape{in[0].Shape})[0]
+	return []string{e.Emit("Flatten", out, names(in), graph.Attr{Name: "axis", Value: 1})}
+}

@@ -1,0 +1,45 @@
+package op
+
+import (
+	G "gorgonia.org/gorgonia"
+
+	"distill/runtime/graph"
+)
+
+// linear is x·wᵀ + b, a dense layer.
+type linear struct{ smooth }
+
+// Gemm is a dense layer, x·wᵀ + b: x [N,D], w [K,D] and b [K] give [N,K].
+func Gemm(x, w, b *G.Node) *G.Node { return graph.Apply(linear{}, x, w, b) }
+
+func (linear) Name() string { return "Gemm" }
+
+func (linear) Infer(in []graph.Shape) []graph.Shape {
+	arity("Gemm", in, 3)
+	rank("Gemm", in, 0, 2)
+	rank("Gemm", in, 1, 2)
+	if in[0][1] != in[1][1] || !in[2].Equal(graph.Shape{in[1][0]}) {
+		graph.Fail("Gemm", in, "x [N,D] needs w [K,D] and b [K]")
+	}
+	return one(graph.Shape{in[0][0], in[1][0]})
+}
+
+func (linear) Eval(in []graph.Array) []graph.Array {
+	x, w, b := in[0], in[1], in[2]
+	n, d, k := x.Shape[0], x.Shape[1], w.Shape[0]
+	y := graph.Zeros(graph.Shape{n, k})
+	for i := range n {
+		copy(y.F[i*k:], b.F)
+	}
+	gemm(false, true, n, k, d, x.F, w.F, 1, y.F)
+	return []graph.Array{y}
+}
+
+func (linear) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
+	return []*G.Node{MatMul(dy, in[1]), MatMulT(dy, in[0], true, false), ReduceSum(dy, []int{0}, false)}
+}
+
+func (linear) Lower(e graph.Emitter, in []graph.Operand) []string {
+	out := graph.Shape{in[0].Shape[0], in[1].Shape[0]}
+	return []string{e.Emit("Gemm", out, names(in), graph.Attr{Name: "transB", Value: 1})}
+}

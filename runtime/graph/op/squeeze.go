@@ -1,0 +1,47 @@
+package op
+
+import (
+	"slices"
+
+	G "gorgonia.org/gorgonia"
+
+	"distill/runtime/graph"
+)
+
+// Squeeze drops axes of size 1; Unsqueeze is a Reshape that puts them in.
+func Squeeze(x *G.Node, axes ...int) *G.Node { return graph.Apply(squeeze{axes: axes}, x) }
+
+type squeeze struct {
+	smooth
+	axes []int
+}
+
+func (squeeze) Name() string { return "Squeeze" }
+
+func (q squeeze) Infer(in []graph.Shape) []graph.Shape {
+	arity("Squeeze", in, 1)
+	s := graph.Shape{}
+	for i, d := range in[0] {
+		if !slices.Contains(q.axes, i) && !slices.Contains(q.axes, i-len(in[0])) {
+			s = append(s, d)
+		} else if d != 1 {
+			graph.Fail("Squeeze", in, "axis %d is not of size 1", i)
+		}
+	}
+	return one(s)
+}
+
+func (q squeeze) Eval(in []graph.Array) []graph.Array {
+	y := in[0]
+	y.Shape = q.Infer([]graph.Shape{y.Shape})[0]
+	return []graph.Array{y}
+}
+
+func (squeeze) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
+	return []*G.Node{Reshape(dy, graph.ShapeOf(in[0])...)}
+}
+
+func (q squeeze) Lower(e graph.Emitter, in []graph.Operand) []string {
+	out := q.Infer([]graph.Shape{in[0].Shape})[0]
+	return []string{e.Emit("Squeeze", out, []string{in[0].Name, graph.ConstInts(e, q.axes...)})}
+}
