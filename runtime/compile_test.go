@@ -1,0 +1,157 @@
+package runtime
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"distill/runtime/graph"
+	"distill/runtime/graph/op"
+)
+
+// sharing is a training step w ← w − lr·(w − x) and an evaluation Σw over one store.
+func sharing(t *testing.T) (step, eval *graph.Program) {
+	t.Helper()
+	build := func(describe func(g *graph.Graph)) *graph.Program {
+		p, err := graph.Build(graph.Training, describe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	step = build(func(g *graph.Graph) {
+		x, w := g.Input("x", graph.Float32, 3), g.Param("w", graph.Shape{3}, graph.Constant(1))
+		d := op.Sub(w, x)
+		cost := op.Scale(op.ReduceSum(op.Mul(d, d), nil, false), 0.5)
+		for _, gr := range g.Grad(cost) {
+			g.Update(gr.Name, op.Sub(gr.Param, op.Mul(gr.Grad, g.Knob("lr", 0.5))))
+		}
+		g.Output("cost", cost)
+	})
+	eval = build(func(g *graph.Graph) {
+		w := g.Param("w", graph.Shape{3}, graph.Constant(1))
+		g.Output("sum", op.ReduceSum(op.Mul(w, g.Input("one", graph.Float32, 1)), nil, false))
+	})
+	return step, eval
+}
+
+func TestProgramsOverOneStoreShareTensorsByName(t *testing.T) {
+	testInit(t)
+	for _, engine := range []Engine{Gorgonia, ONNXRuntime} {
+		stepProgram, evalProgram := sharing(t)
+		var s graph.Store
+		if err := stepProgram.Fill(&s, 1); err != nil {
+			t.Fatal(err)
+		}
+		step, err := Compile(stepProgram, &s, engine, Options{Threads: 1}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer step.Close()
+		eval, err := Compile(evalProgram, &s, engine, Options{Threads: 1}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer eval.Close()
+		x := graph.Floats([]float32{5, 5, 5}, 3)
+		// Each step halves the distance to x; the evaluation must see every one, whichever buffer it is in.
+		for i := 1; i <= 5; i++ {
+			if _, err := step.Run(map[string]graph.Tensor{"x": x}); err != nil {
+				t.Fatal(err)
+			}
+			out, err := eval.Run(map[string]graph.Tensor{"one": graph.Floats([]float32{1}, 1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := 15 - 12*math.Pow(0.5, float64(i))
+			if got := float64(out["sum"].F[0]); math.Abs(got-want) > 1e-5 {
+				t.Errorf("%s: after %d steps the evaluation sees %v, want %v", engine, i, got, want)
+			}
+		}
+		// A tensor put into the store from outside, as a checkpoint is, is what the next step starts from.
+		s.Set("w", graph.Param, graph.Floats([]float32{1, 1, 1}, 3))
+		if _, err := step.Run(map[string]graph.Tensor{"x": x, "lr": graph.Scalar(1)}); err != nil {
+			t.Fatal(err)
+		}
+		if w, _ := s.Tensor("w"); !slices.Equal(w.F, []float32{5, 5, 5}) {
+			t.Errorf("%s: after a tensor was set, a step of rate 1 gives %v", engine, w.F)
+		}
+	}
+}
+
+func TestOutputsAreTheCallers(t *testing.T) {
+	testInit(t)
+	p, _ := sharing(t)
+	var s graph.Store
+	if err := p.Fill(&s, 1); err != nil {
+		t.Fatal(err)
+	}
+	step, err := Compile(p, &s, ONNXRuntime, Options{Threads: 1}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer step.Close()
+	x := map[string]graph.Tensor{"x": graph.Floats([]float32{5, 5, 5}, 3)}
+	first, err := step.Run(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := first["cost"].F[0]
+	if _, err := step.Run(x); err != nil {
+		t.Fatal(err)
+	}
+	if first["cost"].F[0] != before {
+		t.Error("a run wrote over what the run before returned")
+	}
+}
+
+func TestRunNamesTheInputThatDoesNotFit(t *testing.T) {
+	testInit(t)
+	p, _ := sharing(t)
+	var s graph.Store
+	if err := p.Fill(&s, 1); err != nil {
+		t.Fatal(err)
+	}
+	step, err := Compile(p, &s, ONNXRuntime, Options{Threads: 1}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer step.Close()
+	for _, in := range []map[string]graph.Tensor{
+		nil,
+		{"x": graph.Floats([]float32{1}, 1)},
+		{"x": graph.Ints([]int64{1, 2, 3}, 3)},
+	} {
+		if _, err := step.Run(in); err == nil || !strings.Contains(err.Error(), "input x") {
+			t.Errorf("%v: %v", in, err)
+		}
+	}
+	if _, err := Compile(p, &s, "tensorflow", Options{}, nil); err == nil || !strings.Contains(err.Error(), `no engine "tensorflow"`) {
+		t.Errorf("unknown engine: %v", err)
+	}
+}
+
+// The blocked convolution is an internal of ONNX Runtime: where the probe does not find it, programs run without it.
+func TestWithoutBlockedConvolutionThePlainOneRuns(t *testing.T) {
+	testInit(t)
+	want, err := probeRun(graph.Target{Fused: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	probe, err := Probe(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, block := range []int{8, 16} {
+		got, err := probeRun(graph.Target{Fused: true, Block: block})
+		fits := err == nil && near(got, want)
+		if block == probe.Block && !fits {
+			t.Errorf("the probe chose blocks of %d, which do not compute: %v", block, err)
+		}
+		t.Logf("blocks of %d: usable %v", block, fits)
+	}
+	if other, err := Probe(Options{Provider: Provider{Name: "webgpu"}}); err != nil || other != (graph.Target{}) {
+		t.Errorf("another provider gets %+v, %v, want plain ONNX", other, err)
+	}
+}
