@@ -14,7 +14,7 @@ import (
 //
 // with logits s [N,K] and label smoothing ε (Szegedy et al. 2016, arXiv:1512.00567). The result is in nats.
 type CE struct {
-	LabelSmoothing float32 `yaml:"label_smoothing"` // ε in 0..1; default 0
+	LabelSmoothing float64 `yaml:"label_smoothing"` // ε in 0..1; default 0
 	// Targets is "labels", the class of each sample, or "teacher", the teacher's probabilities as soft labels.
 	Targets string `yaml:"targets"`
 }
@@ -38,7 +38,7 @@ func (c *CE) Build(in In) *G.Node {
 	} else {
 		q = op.OneHot(in.Labels(), in.Classes())
 	}
-	if e := float64(c.LabelSmoothing); e > 0 {
+	if e := c.LabelSmoothing; e > 0 {
 		q = op.Shift(op.Scale(q, 1-e), e/float64(in.Classes()))
 	}
 	return op.Neg(meanSum(op.Mul(q, op.LogSoftmax(in.Student(), 1))))

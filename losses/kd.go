@@ -2,6 +2,7 @@ package losses
 
 import (
 	"fmt"
+	"math"
 
 	G "gorgonia.org/gorgonia"
 
@@ -17,10 +18,10 @@ type KD struct {
 	Temperature float32 `yaml:"temperature"` // T > 0; default 4
 }
 
-// Validate wants T > 0.
+// Validate wants T > 0 and finite.
 func (k *KD) Validate() error {
-	if !(k.Temperature > 0) {
-		return fmt.Errorf("temperature must be positive, not %v", k.Temperature)
+	if T := float64(k.Temperature); !(T > 0) || math.IsInf(T, 0) {
+		return fmt.Errorf("temperature must be positive and finite, not %v", k.Temperature)
 	}
 	return nil
 }

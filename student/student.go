@@ -40,17 +40,18 @@ type Arch interface {
 
 // Family is a row of Table: architectures that share a struct.
 type Family struct {
-	Name string // what the name of a member begins with
-	Doc  string
-	// New is the default member; size is the number that follows the name, 0 where there is none.
+	Name  string // what the name of a member begins with
+	Doc   string
+	Sized bool // whether a number may follow the name
+	// New is the default member; size is that number, 0 where there is none.
 	New func(size int) Arch
 }
 
 // Table lists the families.
 var Table = []Family{
-	{"cnn", "plain convolutional network: conv, batch norm, ReLU and max pool a stage", func(int) Arch { return &CNN{Widths: []int{32, 64, 128}} }},
-	{"mlp", "dense layers with ReLU", func(int) Arch { return &MLP{Hidden: []int{256, 128}} }},
-	{"resnet", "CIFAR ResNet of depth 6n+2: resnet8, resnet14, resnet20, …", func(size int) Arch {
+	{"cnn", "plain convolutional network: conv, batch norm, ReLU and max pool a stage", false, func(int) Arch { return &CNN{Widths: []int{32, 64, 128}} }},
+	{"mlp", "dense layers with ReLU", false, func(int) Arch { return &MLP{Hidden: []int{256, 128}} }},
+	{"resnet", "CIFAR ResNet of depth 6n+2: resnet8, resnet14, resnet20, …", true, func(size int) Arch {
 		return &ResNet{Depth: max(size, 0), Width: 16, Shortcut: "A"}
 	}},
 }
@@ -63,7 +64,7 @@ func New(name string) (Arch, error) {
 			continue
 		}
 		size, err := strconv.Atoi(digits)
-		if digits != "" && (err != nil || size < 1 || size > 9999) {
+		if digits != "" && (!f.Sized || err != nil || size < 1 || size > 9999) {
 			continue
 		}
 		return f.New(size), nil

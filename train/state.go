@@ -93,6 +93,20 @@ func (f Folder) clear() error {
 			return fmt.Errorf("train: clear the output folder: %w", err)
 		}
 	}
+	return f.sweep()
+}
+
+// sweep takes away the files that a killed process was writing.
+func (f Folder) sweep() error {
+	for _, name := range files {
+		stale, err := filepath.Glob(atomicfile.Pattern(f.path(name)))
+		for _, path := range stale {
+			err = errors.Join(err, os.Remove(path))
+		}
+		if err != nil {
+			return fmt.Errorf("train: clear the output folder: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -119,8 +133,11 @@ func (f Folder) Load(which string) (*graph.Store, *State, error) {
 	return s, &state, nil
 }
 
-// record writes the metrics of every epoch so far; whole files, so that they always fit the checkpoint.
+// record writes the metrics of every epoch so far, if any; whole files, so that they always fit the checkpoint.
 func (f Folder) record(rows []Row) error {
+	if len(rows) == 0 {
+		return nil
+	}
 	err := atomicfile.Write(f.path(csvFile), func(w io.Writer) error { return writeCSV(w, rows) })
 	if err == nil {
 		err = atomicfile.Write(f.path(jsonlFile), func(w io.Writer) error { return writeJSONL(w, rows) })

@@ -12,13 +12,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"slices"
-	"time"
 
 	"distill/data"
-	"distill/internal/atomicfile"
 	"distill/internal/hint"
 	"distill/losses"
 	"distill/metrics"
@@ -63,182 +59,6 @@ type NotFiniteError struct {
 
 func (e *NotFiniteError) Error() string {
 	return fmt.Sprintf("train: %s is not finite at step %d", e.What, e.Step)
-}
-
-// Open prepares a run: it opens data and teacher and checks that they fit, builds and compiles the programs, and makes the
-// weights or loads them. The run must be closed.
-func Open(r *Recipe, opts Options) (_ *Run, err error) {
-	run := &Run{Recipe: r, Folder: Folder(r.Output), opts: opts}
-	defer func() {
-		if err != nil {
-			run.Close()
-		}
-	}()
-	if err := run.Folder.make(); err != nil {
-		return nil, err
-	}
-	if err := run.Folder.claim(opts.Resume, opts.Overwrite); err != nil {
-		return nil, err
-	}
-	if run.Splits, err = data.Open(r.Data); err != nil {
-		return nil, err
-	}
-	if err := run.openTeacher(); err != nil {
-		return nil, err
-	}
-	if err := run.build(); err != nil {
-		return nil, err
-	}
-	if opts.Resume && run.Folder.has(lastFile) {
-		err = run.resume()
-	} else {
-		err = run.start()
-	}
-	if err != nil {
-		return nil, err
-	}
-	return run, run.enter()
-}
-
-// Reopen readies what a folder's run came to, its "last" or "best" checkpoint, for Evaluate and Export. The teacher is not
-// opened. Overrides are as in LoadRecipe; they may move the data, for example.
-func Reopen(folder, which string, overrides []string) (_ *Run, err error) {
-	f := Folder(folder)
-	r, err := LoadRecipe(f.path(recipeFile), overrides)
-	if err != nil {
-		return nil, err
-	}
-	run := &Run{Recipe: r, Folder: f, plan: runtime.Threads(r.Threads, false)}
-	defer func() {
-		if err != nil {
-			run.Close()
-		}
-	}()
-	if run.Store, run.State, err = f.Load(which); err != nil {
-		return nil, err
-	}
-	if run.Splits, err = data.Open(r.Data); err != nil {
-		return nil, err
-	}
-	if !slices.Equal(run.Splits.Train.Classes(), run.State.Classes) || run.image() != run.State.Image {
-		return nil, fmt.Errorf("train: the data have other classes or another image size than %s", f.path(lastFile))
-	}
-	if run.phases, err = r.phases(run.State.Image, len(run.State.Classes), run.Splits.Train); err != nil {
-		return nil, err
-	}
-	if err := run.complete(); err != nil {
-		return nil, err
-	}
-	run.eval, err = runtime.Compile(run.phase.Eval, run.Store, runtime.Engine(r.Engine), runtime.Options{Threads: run.plan.Student}, nil)
-	return run, err
-}
-
-// complete makes the loaded state's phase the current one and checks that it fits and finds all it reads in the store.
-func (run *Run) complete() error {
-	s := run.State
-	if s.Phase < 0 || s.Phase >= len(run.phases) {
-		return fmt.Errorf("train: the checkpoint in %s does not fit its recipe: it is in phase %d of %d", run.Folder, s.Phase+1, len(run.phases))
-	}
-	run.phase = run.phases[s.Phase]
-	if len(s.Sums) != 1+len(run.phase.Terms) || s.Step < 0 || s.Step > run.phase.steps() || s.Count < 0 || s.Count > s.Step {
-		return fmt.Errorf("train: the checkpoint in %s does not fit its recipe: it is at step %d of %d", run.Folder, s.Step, run.phase.steps())
-	}
-	for _, l := range run.phase.Step.Stored {
-		t, ok := run.Store.Tensor(l.Name)
-		if !ok || !t.Shape.Equal(l.Shape) {
-			return fmt.Errorf("train: the checkpoint in %s has no %s of shape %v: it is of another recipe", run.Folder, l.Name, l.Shape)
-		}
-	}
-	return nil
-}
-
-func (run *Run) openTeacher() error {
-	r := run.Recipe
-	c, h, w := run.Splits.Train.Shape()
-	if err := r.Preprocess.Validate(c); err != nil {
-		return err
-	}
-	run.plan = runtime.Threads(r.Threads, r.Teacher.Model != "")
-	if r.Teacher.Model == "" {
-		return nil
-	}
-	t, err := teacher.Open(r.Teacher, r.Preprocess, run.plan.Teacher)
-	if err != nil {
-		return err
-	}
-	run.Teacher = t
-	return t.Check(run.Splits.Train.Classes(), c, h, w)
-}
-
-// image is the shape of the student's input.
-func (run *Run) image() image {
-	c, h, w := run.Splits.Train.Shape()
-	s := run.Recipe.Preprocess.OutShape([4]int{1, c, h, w})
-	return image{s[1], s[2], s[3]}
-}
-
-func (run *Run) build() error {
-	r := run.Recipe
-	if err := r.Student.Arch.Validate(); err != nil {
-		return fmt.Errorf("train: student %s: %w", r.Student.Name, err)
-	}
-	var err error
-	if run.phases, err = r.phases(run.image(), len(run.Splits.Train.Classes()), run.Splits.Train); err != nil {
-		return err
-	}
-	for _, ph := range run.phases {
-		if ph.NeedsTeacher && run.Teacher == nil {
-			return hint.Wrap(errors.New("train: a loss needs a teacher and the recipe names none"), "set teacher.model, or --teacher")
-		}
-	}
-	return nil
-}
-
-func (run *Run) start() error {
-	if err := run.Folder.clear(); err != nil {
-		return err
-	}
-	id, _, err := run.Recipe.Identity()
-	if err != nil {
-		return err
-	}
-	run.Store, run.phase = &graph.Store{}, run.phases[0]
-	if run.Recipe.Student.Init != "" {
-		if err := loadWeights(run.Store, run.phase.Step, run.Recipe.Student.Init); err != nil {
-			return err
-		}
-	}
-	run.State = &State{Recipe: id, Classes: run.Splits.Train.Classes(), Image: run.image(), Sums: make([]float64, 1+len(run.phase.Terms))}
-	if run.Teacher != nil {
-		run.State.TeacherSHA256 = run.Teacher.SHA256()
-	}
-	text, err := run.Recipe.Text()
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(run.Folder.path(recipeFile), func(w io.Writer) error {
-		_, err := io.WriteString(w, text)
-		return err
-	})
-}
-
-func (run *Run) resume() (err error) {
-	if run.Store, run.State, err = run.Folder.Load("last"); err != nil {
-		return err
-	}
-	text, _, err := run.Recipe.Identity()
-	if err != nil {
-		return err
-	}
-	path := run.Folder.path(lastFile)
-	if err := sameRecipe(path, run.State.Recipe, text); err != nil {
-		return err
-	}
-	if run.Teacher != nil && run.Teacher.SHA256() != run.State.TeacherSHA256 {
-		return hint.Wrap(fmt.Errorf("train: %s was made with another teacher than %s", path, run.Recipe.Teacher.Model),
-			"put the teacher's file back, or start anew with another --output")
-	}
-	return run.complete()
 }
 
 // enter compiles the current phase's programs over the store, which first gets what they read and it lacks.
@@ -296,11 +116,12 @@ func (run *Run) train(ctx context.Context) error {
 			return err
 		}
 		e := clock.event(lr)
+		stopped := ctx.Err() != nil // asked once: what ends the run must have made the checkpoint
 		if run.State.Step%run.phase.Loader.Steps() == 0 {
 			if e.Row, err = run.endEpoch(e, clock); err != nil {
 				return err
 			}
-		} else if n := run.Recipe.Checkpoint.Every; n > 0 && run.State.Step%n == 0 || ctx.Err() != nil {
+		} else if n := run.Recipe.Checkpoint.Every; n > 0 && run.State.Step%n == 0 || stopped {
 			if err := run.checkpoint(clock); err != nil {
 				return err
 			}
@@ -308,7 +129,7 @@ func (run *Run) train(ctx context.Context) error {
 		if run.opts.Observe != nil {
 			run.opts.Observe(e)
 		}
-		if ctx.Err() != nil {
+		if stopped {
 			return ErrInterrupted
 		}
 	}
@@ -454,46 +275,4 @@ func share(correct []bool) float64 {
 		}
 	}
 	return float64(n) / float64(len(correct))
-}
-
-// clock measures speed, waiting and what is left.
-type clock struct {
-	run   *Run
-	feed  *feed
-	start time.Time // of this process's part of the run
-	from  int       // its first step
-	begin time.Time // of the epoch, what a checkpoint remembers of it included
-}
-
-func newClock(run *Run, f *feed) *clock {
-	now := time.Now()
-	return &clock{run: run, feed: f, start: now, from: run.State.Step,
-		begin: now.Add(-time.Duration(run.State.Seconds * float64(time.Second)))}
-}
-
-// epoch is the time since the epoch began.
-func (c *clock) epoch() float64 {
-	s := time.Since(c.begin).Seconds()
-	if c.run.State.Count == c.run.phase.Loader.Steps() {
-		c.begin = time.Now()
-	}
-	return s
-}
-
-// event is that of the step just done.
-func (c *clock) event(lr float64) Event {
-	s, steps := c.run.State, c.run.phase.Loader.Steps()
-	elapsed := time.Since(c.start)
-	done := s.Step - c.from
-	e := Event{
-		Run: c.run.opts.Name, Epoch: (s.Step - 1) / steps, Epochs: c.run.phase.Epochs, Step: s.Step - 1, Steps: c.run.phase.steps(), LR: lr,
-		Loss:  s.Sums[0] / float64(s.Count),
-		Speed: float64(done*c.run.Recipe.Batch) / elapsed.Seconds(),
-		Wait:  c.feed.wait.Seconds() / elapsed.Seconds(),
-		ETA:   elapsed * time.Duration(c.run.phase.steps()-s.Step) / time.Duration(done),
-	}
-	for i, name := range c.run.phase.Terms {
-		e.Terms = append(e.Terms, Named{name, s.Sums[i+1] / float64(s.Count)})
-	}
-	return e
 }

@@ -77,9 +77,9 @@ func zeros(g *graph.Graph, d graph.Gradient, name string) *G.Node {
 //
 //	g ← g + wd·w;  v ← μ·v + g;  w ← w − lr·v   (Nesterov: w ← w − lr·(g + μ·v))
 type SGD struct {
-	Momentum    float32 `yaml:"momentum"`     // μ in 0..1; default 0.9
+	Momentum    float64 `yaml:"momentum"`     // μ in 0..1; default 0.9
 	Nesterov    bool    `yaml:"nesterov"`     // needs momentum
-	WeightDecay float32 `yaml:"weight_decay"` // wd ≥ 0; default 5e-4; on every parameter, as in PyTorch
+	WeightDecay float64 `yaml:"weight_decay"` // wd ≥ 0; default 5e-4; on every parameter, as in PyTorch
 }
 
 // Validate checks the ranges.
@@ -87,10 +87,10 @@ func (s *SGD) Validate() error {
 	if s.Nesterov && s.Momentum == 0 {
 		return fmt.Errorf("nesterov needs a momentum")
 	}
-	if err := within("momentum", float64(s.Momentum), 0, 1, false); err != nil {
+	if err := within("momentum", s.Momentum, 0, 1, false); err != nil {
 		return err
 	}
-	return within("weight_decay", float64(s.WeightDecay), 0, 1, true)
+	return within("weight_decay", s.WeightDecay, 0, 1, true)
 }
 
 // Update describes the step.
@@ -98,9 +98,9 @@ func (s *SGD) Update(g *graph.Graph, grads []graph.Gradient, lr *G.Node) {
 	for _, d := range grads {
 		step := d.Grad
 		if s.WeightDecay > 0 {
-			step = op.Add(step, op.Scale(d.Param, float64(s.WeightDecay)))
+			step = op.Add(step, op.Scale(d.Param, s.WeightDecay))
 		}
-		if mu := float64(s.Momentum); mu > 0 {
+		if mu := s.Momentum; mu > 0 {
 			v := op.Add(op.Scale(zeros(g, d, "momentum"), mu), step)
 			g.Update(d.Name+".momentum", v)
 			if s.Nesterov {
@@ -121,19 +121,19 @@ func (s *SGD) Knobs(int) map[string]float32 { return nil }
 //	w ← w − lr·wd·w;  m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²
 //	w ← w − lr · (m/(1−β₁ᵗ)) / (√(v/(1−β₂ᵗ)) + ε)
 type AdamW struct {
-	Beta1       float32 `yaml:"beta1"`        // default 0.9
-	Beta2       float32 `yaml:"beta2"`        // default 0.999
-	Eps         float32 `yaml:"eps"`          // default 1e-8
-	WeightDecay float32 `yaml:"weight_decay"` // default 0.01; on every parameter, as in PyTorch
+	Beta1       float64 `yaml:"beta1"`        // default 0.9
+	Beta2       float64 `yaml:"beta2"`        // default 0.999
+	Eps         float64 `yaml:"eps"`          // default 1e-8
+	WeightDecay float64 `yaml:"weight_decay"` // default 0.01; on every parameter, as in PyTorch
 }
 
 // Validate checks the ranges.
 func (a *AdamW) Validate() error {
 	for _, err := range []error{
-		within("beta1", float64(a.Beta1), 0, 1, false),
-		within("beta2", float64(a.Beta2), 0, 1, false),
-		within("eps", float64(a.Eps), 1e-16, 1, true),
-		within("weight_decay", float64(a.WeightDecay), 0, 1, true),
+		within("beta1", a.Beta1, 0, 1, false),
+		within("beta2", a.Beta2, 0, 1, false),
+		within("eps", a.Eps, 1e-16, 1, true),
+		within("weight_decay", a.WeightDecay, 0, 1, true),
 	} {
 		if err != nil {
 			return err
@@ -145,15 +145,15 @@ func (a *AdamW) Validate() error {
 // Update describes the step.
 func (a *AdamW) Update(g *graph.Graph, grads []graph.Gradient, lr *G.Node) {
 	c1, c2 := g.Knob("adamw.correction1", 1), g.Knob("adamw.correction2", 1)
-	b1, b2 := float64(a.Beta1), float64(a.Beta2)
+	b1, b2 := a.Beta1, a.Beta2 // in float64: 1−β₂ in float32 would be off by 1e-5
 	for _, d := range grads {
 		m := op.Add(op.Scale(zeros(g, d, "moment1"), b1), op.Scale(d.Grad, 1-b1))
 		v := op.Add(op.Scale(zeros(g, d, "moment2"), b2), op.Scale(op.Mul(d.Grad, d.Grad), 1-b2))
 		g.Update(d.Name+".moment1", m)
 		g.Update(d.Name+".moment2", v)
-		step := op.Div(op.Div(m, c1), op.Shift(op.Sqrt(op.Div(v, c2)), float64(a.Eps)))
+		step := op.Div(op.Div(m, c1), op.Shift(op.Sqrt(op.Div(v, c2)), a.Eps))
 		if a.WeightDecay > 0 {
-			step = op.Add(step, op.Scale(d.Param, float64(a.WeightDecay)))
+			step = op.Add(step, op.Scale(d.Param, a.WeightDecay))
 		}
 		g.Update(d.Name, op.Sub(d.Param, op.Mul(step, lr)))
 	}
@@ -163,7 +163,7 @@ func (a *AdamW) Update(g *graph.Graph, grads []graph.Gradient, lr *G.Node) {
 func (a *AdamW) Knobs(step int) map[string]float32 {
 	t := float64(step + 1)
 	return map[string]float32{
-		"adamw.correction1": float32(1 - math.Pow(float64(a.Beta1), t)),
-		"adamw.correction2": float32(1 - math.Pow(float64(a.Beta2), t)),
+		"adamw.correction1": float32(1 - math.Pow(a.Beta1, t)),
+		"adamw.correction2": float32(1 - math.Pow(a.Beta2, t)),
 	}
 }

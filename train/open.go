@@ -1,0 +1,228 @@
+package train
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"distill/data"
+	"distill/internal/atomicfile"
+	"distill/internal/hint"
+	"distill/runtime"
+	"distill/runtime/graph"
+	"distill/teacher"
+)
+
+// Open prepares a run: it opens data and teacher and checks that they fit, builds and compiles the programs, and makes the
+// weights or loads them. The run must be closed.
+func Open(r *Recipe, opts Options) (_ *Run, err error) {
+	run := &Run{Recipe: r, Folder: Folder(r.Output), opts: opts}
+	defer func() {
+		if err != nil {
+			run.Close()
+		}
+	}()
+	if err := run.Folder.make(); err != nil {
+		return nil, err
+	}
+	if err := run.Folder.claim(opts.Resume, opts.Overwrite); err != nil {
+		return nil, err
+	}
+	if run.Splits, err = data.Open(r.Data); err != nil {
+		return nil, err
+	}
+	if err := run.openTeacher(); err != nil {
+		return nil, err
+	}
+	if err := run.build(); err != nil {
+		return nil, err
+	}
+	resumed := opts.Resume && run.Folder.has(lastFile)
+	if resumed {
+		err = run.resume()
+	} else {
+		err = run.start()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := run.enter(); err != nil {
+		return nil, err
+	}
+	// Only now is anything of an earlier run written over: nothing is left to be wrong with the new one.
+	if resumed {
+		return run, run.goOn()
+	}
+	return run, run.begin()
+}
+
+// Reopen readies what a folder's run came to, its "last" or "best" checkpoint, for Evaluate and Export. The teacher is not
+// opened. Overrides are as in LoadRecipe; they may move the data, for example.
+func Reopen(folder, which string, overrides []string) (_ *Run, err error) {
+	f := Folder(folder)
+	r, err := LoadRecipe(f.path(recipeFile), overrides)
+	if err != nil {
+		return nil, err
+	}
+	run := &Run{Recipe: r, Folder: f, plan: runtime.Threads(r.Threads, false)}
+	defer func() {
+		if err != nil {
+			run.Close()
+		}
+	}()
+	if run.Store, run.State, err = f.Load(which); err != nil {
+		return nil, err
+	}
+	if run.Splits, err = data.Open(r.Data); err != nil {
+		return nil, err
+	}
+	c, _, _ := run.Splits.Train.Shape()
+	if err := r.Preprocess.Validate(c); err != nil {
+		return nil, err
+	}
+	if err := run.sameData(); err != nil {
+		return nil, err
+	}
+	if run.phases, err = r.phases(run.State.Image, len(run.State.Classes), run.Splits.Train); err != nil {
+		return nil, err
+	}
+	if err := run.complete(); err != nil {
+		return nil, err
+	}
+	run.eval, err = runtime.Compile(run.phase.Eval, run.Store, runtime.Engine(r.Engine), runtime.Options{Threads: run.plan.Student}, nil)
+	return run, err
+}
+
+// sameData checks that the data are of the kind that the checkpoint was made with.
+func (run *Run) sameData() error {
+	if !slices.Equal(run.Splits.Train.Classes(), run.State.Classes) || run.image() != run.State.Image {
+		return fmt.Errorf("train: %s has other classes or another image size than the checkpoint in %s", run.Recipe.Data.Source, run.Folder)
+	}
+	return nil
+}
+
+// complete makes the loaded state's phase the current one and checks that it fits and finds all it reads in the store.
+func (run *Run) complete() error {
+	s := run.State
+	if s.Phase < 0 || s.Phase >= len(run.phases) {
+		return fmt.Errorf("train: the checkpoint in %s does not fit its recipe: it is in phase %d of %d", run.Folder, s.Phase+1, len(run.phases))
+	}
+	run.phase = run.phases[s.Phase]
+	if len(s.Sums) != 1+len(run.phase.Terms) || s.Step < 0 || s.Step > run.phase.steps() || s.Count < 0 || s.Count > s.Step {
+		return fmt.Errorf("train: the checkpoint in %s does not fit its recipe: it is at step %d of %d", run.Folder, s.Step, run.phase.steps())
+	}
+	for _, l := range run.phase.Step.Stored {
+		t, ok := run.Store.Tensor(l.Name)
+		if !ok || !t.Shape.Equal(l.Shape) || t.DType() != l.DType {
+			return fmt.Errorf("train: the checkpoint in %s has no %s of shape %v: it is of another recipe", run.Folder, l.Name, l.Shape)
+		}
+	}
+	return nil
+}
+
+func (run *Run) openTeacher() error {
+	r := run.Recipe
+	c, h, w := run.Splits.Train.Shape()
+	if err := r.Preprocess.Validate(c); err != nil {
+		return err
+	}
+	run.plan = runtime.Threads(r.Threads, r.Teacher.Model != "")
+	if r.Teacher.Model == "" {
+		return nil
+	}
+	t, err := teacher.Open(r.Teacher, r.Preprocess, run.plan.Teacher)
+	if err != nil {
+		return err
+	}
+	run.Teacher = t
+	return t.Check(run.Splits.Train.Classes(), c, h, w)
+}
+
+// image is the shape of the student's input.
+func (run *Run) image() image {
+	c, h, w := run.Splits.Train.Shape()
+	s := run.Recipe.Preprocess.OutShape([4]int{1, c, h, w})
+	return image{s[1], s[2], s[3]}
+}
+
+func (run *Run) build() error {
+	r := run.Recipe
+	if err := r.Student.Arch.Validate(); err != nil {
+		return fmt.Errorf("train: student %s: %w", r.Student.Name, err)
+	}
+	var err error
+	if run.phases, err = r.phases(run.image(), len(run.Splits.Train.Classes()), run.Splits.Train); err != nil {
+		return err
+	}
+	for _, ph := range run.phases {
+		if ph.NeedsTeacher && run.Teacher == nil {
+			return hint.Wrap(errors.New("train: a loss needs a teacher and the recipe names none"), "set teacher.model, or --teacher")
+		}
+	}
+	return nil
+}
+
+// start makes the weights and state of a new run.
+func (run *Run) start() error {
+	id, _, err := run.Recipe.Identity()
+	if err != nil {
+		return err
+	}
+	run.Store, run.phase = &graph.Store{}, run.phases[0]
+	if run.Recipe.Student.Init != "" {
+		if err := loadWeights(run.Store, run.phase.Step, run.Recipe.Student.Init); err != nil {
+			return err
+		}
+	}
+	run.State = &State{Recipe: id, Classes: run.Splits.Train.Classes(), Image: run.image(), Sums: make([]float64, 1+len(run.phase.Terms))}
+	if run.Teacher != nil {
+		run.State.TeacherSHA256 = run.Teacher.SHA256()
+	}
+	return nil
+}
+
+// begin readies the folder for a new run.
+func (run *Run) begin() error {
+	if err := run.Folder.clear(); err != nil {
+		return err
+	}
+	text, err := run.Recipe.Text()
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(run.Folder.path(recipeFile), func(w io.Writer) error {
+		_, err := io.WriteString(w, text)
+		return err
+	})
+}
+
+// goOn readies the folder of a run that was killed or interrupted, perhaps between a checkpoint and its metrics.
+func (run *Run) goOn() error {
+	if err := run.Folder.sweep(); err != nil {
+		return err
+	}
+	return run.Folder.record(run.State.History)
+}
+
+func (run *Run) resume() (err error) {
+	if run.Store, run.State, err = run.Folder.Load("last"); err != nil {
+		return err
+	}
+	text, _, err := run.Recipe.Identity()
+	if err != nil {
+		return err
+	}
+	path := run.Folder.path(lastFile)
+	if err := sameRecipe(path, run.State.Recipe, text); err != nil {
+		return err
+	}
+	if run.Teacher != nil && run.Teacher.SHA256() != run.State.TeacherSHA256 {
+		return hint.Wrap(fmt.Errorf("train: %s was made with another teacher than %s", path, run.Recipe.Teacher.Model),
+			"put the teacher's file back, or start anew with another --output")
+	}
+	if err := run.sameData(); err != nil {
+		return err
+	}
+	return run.complete()
+}
