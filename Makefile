@@ -21,7 +21,7 @@ build: setup ## build bin/distill
 	go build -o bin/ ./cmd/distill
 
 demo: build ## distil ResNet-56 into a small student, and compare it with one trained on labels alone
-	bin/distill train --recipe cmd/distill/recipes/demo.yaml --compare-labels
+	bin/distill train --recipe cmd/distill/recipes/demo.yaml --baseline --overwrite
 
 test: setup ## run the tests, 10 minutes at most on 2 cores
 	go test -timeout 10m ./...
@@ -46,8 +46,9 @@ lint: ## check formatting, go vet and staticcheck
 	go run $(STATICCHECK) ./...
 
 results: build ## train the README's table; CIFAR10=folder with data_batch_1..3.bin and valid_10000.bin
-	@[ -n "$(CIFAR10)" ] || { echo "make: name the data: make results CIFAR10=folder" >&2; exit 2; }
-	bin/distill train --recipe cmd/distill/recipes/cifar10.yaml --compare-labels "data.source=cifar10:$(CIFAR10)"
+	@[ -n "$(CIFAR10)" ] || { printf 'distill: error: %s\ndistill: hint: %s\n' "make results needs the CIFAR-10 data" \
+		"make results CIFAR10=folder with data_batch_1..3.bin and valid_10000.bin" >&2; exit 2; }
+	bin/distill train --recipe cmd/distill/recipes/results.yaml --baseline --overwrite --data "cifar10:$(CIFAR10)"
 
 clean: ## remove what was built; the cache folder stays
 	rm -rf bin

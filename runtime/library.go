@@ -108,7 +108,7 @@ func Find(explicit string) (string, error) {
 // candidates lists the paths to try when none was named, best first.
 func candidates() []string {
 	var paths []string
-	if folder, err := cacheFolder(); err == nil {
+	if folder, err := CacheFolder(); err == nil {
 		paths = append(paths, filepath.Join(folder, "onnxruntime-"+pinnedVersion, npmArch(), "libonnxruntime.so.1"))
 	}
 	folders := filepath.SplitList(os.Getenv("LD_LIBRARY_PATH"))
@@ -123,8 +123,8 @@ func candidates() []string {
 	return paths
 }
 
-// cacheFolder is where set-up keeps what it fetched.
-func cacheFolder() (string, error) {
+// CacheFolder is where set-up keeps what it fetched: what the environment variable [CacheEnv] names, or a folder of the user's.
+func CacheFolder() (string, error) {
 	if folder := os.Getenv(CacheEnv); folder != "" {
 		return folder, nil
 	}

@@ -181,18 +181,11 @@ func hush(work func() error) error {
 
 // cacheFolder returns the folder that set-up fetches to. It is an error if nothing could be written there.
 func cacheFolder() (string, error) {
-	folder := os.Getenv(runtime.CacheEnv)
-	if folder == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return "", hint.Wrap(err, "set %s to a folder that can be written", runtime.CacheEnv)
-		}
-		folder = filepath.Join(user, "distill")
+	folder, err := runtime.CacheFolder()
+	if err == nil {
+		err = writable(folder)
 	}
-	if err := writable(folder); err != nil {
-		return folder, hint.Wrap(err, "set %s to a folder that can be written", runtime.CacheEnv)
-	}
-	return folder, nil
+	return folder, hint.Wrap(err, "set %s to a folder that can be written", runtime.CacheEnv)
 }
 
 // writable reports why a folder, which need not exist yet, could not be made and written to. It leaves no trace.

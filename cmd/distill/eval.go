@@ -239,7 +239,7 @@ func (e evaluation) rows() [][]string {
 			{"its top-1", percent(a.Top1)},
 			{"difference", fmt.Sprintf("%+.1f ± %.1f points, paired", 100*a.Difference, 100*a.Stderr)},
 			{"agreement", percent(*e.Agreement)},
-			{"KL from it", fmt.Sprintf("%.4f nats", a.KL)},
+			{"KL(other ‖ model)", fmt.Sprintf("%.4f nats", a.KL)},
 		}...)
 	}
 	return rows

@@ -34,9 +34,12 @@ func (g *global) budget() int { return cmp.Or(g.threads, runtime.CPUs()) }
 // verbs make the commands of the program. A new one is a file and a row.
 var verbs = []func(*global) *cobra.Command{
 	newDoctor,
+	newInit,
 	newInspect,
+	newTrain,
 	newEval,
 	newPredict,
+	newExport,
 }
 
 func newRoot() *cobra.Command {

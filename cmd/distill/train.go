@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"distill/internal/hint"
+	"distill/internal/strictyaml"
+	"distill/runtime"
+	"distill/student"
+	"distill/train"
+)
+
+type trainOptions struct {
+	global
+	recipe    string   // path; "": the defaults
+	overrides []string // of the recipe, as key.path=value
+	resume    bool
+	overwrite bool
+	baseline  bool // also train on labels alone
+}
+
+func newTrain(g *global) *cobra.Command {
+	var o trainOptions
+	c := &cobra.Command{
+		Use:   "train [KEY=VALUE...]",
+		Short: "Train a student against a teacher and export it",
+		Long: `Train a student against a teacher, export it to OUTPUT/student.onnx, check that the file computes what was trained, and
+measure it on the test images. The run follows a recipe ("distill init" writes one that explains every key); what it
+leaves out, or all without one, has its default. Flags and KEY=VALUE, as in optimizer.lr=0.05, go before the recipe,
+KEY=VALUE before flags.
+
+Ctrl-C stops at the next step, with a checkpoint. --resume goes on from the last checkpoint and, on the same CPU with as
+many threads, ends in the same weights, bit for bit.
+
+JSON keys: test_images; teacher, student, labels (each with name, file, top1, stderr, best_top1, params, bytes, latency_ms
+and agreement with the teacher); gain and gain_stderr (of student over labels, paired on the test images); parity (images,
+max_diff, limit, flipped). What there is none of is absent. Shares are 0..1.`,
+		Example: `  distill train --teacher models/cifar10_resnet56.onnx --student resnet8 --data cifar10:testdata/cifar10 --output run
+  distill train --recipe recipe.yaml --baseline --overwrite optimizer.lr=0.05 losses.1.temperature=2`,
+		Args: wantArgs(0, math.MaxInt),
+		PreRunE: func(*cobra.Command, []string) error {
+			if o.resume && o.overwrite {
+				return errors.New("--resume goes on with a run and --overwrite replaces it: give one of them")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			flags, err := recipeFlags(c)
+			if err != nil {
+				return err
+			}
+			o.global, o.overrides = *g, append(flags, args...)
+			return runTrain(c.Context(), o, c.OutOrStdout(), c.ErrOrStderr())
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.recipe, "recipe", "", "follow the recipe in `FILE`; default: all defaults")
+	f.String("teacher", "", "the teacher, `MODEL.onnx`; none: learn from labels alone (teacher.model)")
+	f.String("student", "", "the student's architecture, `NAME`: "+strings.Join(student.Names(), ", ")+", or a size as in resnet8 (student)")
+	f.String("data", "", "images and labels, `KIND:PATH` (data.source)")
+	f.String("output", "", "the run's folder, `DIR` (output)")
+	f.Int("epochs", 0, "train for `N` epochs (epochs)")
+	f.Uint64("seed", 0, "`N` that initial weights, order and augmentation follow from (seed)")
+	f.String("engine", "", fmt.Sprintf("train in `ENGINE`: %s or %s (engine)", runtime.ONNXRuntime, runtime.Gorgonia))
+	f.BoolVar(&o.resume, "resume", false, "go on with the run in the output folder")
+	f.BoolVar(&o.overwrite, "overwrite", false, "replace the run in the output folder")
+	f.BoolVar(&o.baseline, "baseline", false, "also train the same student on labels alone, and compare")
+	return c
+}
+
+// recipeKeys are the keys of a recipe that flags stand for.
+var recipeKeys = []struct{ flag, key string }{
+	{"teacher", "teacher.model"},
+	{"student", "student"},
+	{"data", "data.source"},
+	{"output", "output"},
+	{"epochs", "epochs"},
+	{"seed", "seed"},
+	{"engine", "engine"},
+	{"threads", "threads"},
+}
+
+// recipeFlags writes the command's flags that were given as overrides of a recipe.
+func recipeFlags(c *cobra.Command) ([]string, error) {
+	var overrides []string
+	for _, k := range recipeKeys {
+		f := c.Flags().Lookup(k.flag)
+		if f == nil || !f.Changed {
+			continue
+		}
+		text := f.Value.String()
+		if f.Value.Type() == "string" {
+			var err error
+			if text, err = yamlText(text); err != nil {
+				return nil, fmt.Errorf("--%s: %w", k.flag, err)
+			}
+		}
+		overrides = append(overrides, k.key+"="+text)
+	}
+	return overrides, nil
+}
+
+// yamlText writes a string as a YAML scalar, quoted where it must be. It must be UTF-8.
+func yamlText(s string) (string, error) {
+	line, err := strictyaml.Encode(struct {
+		Text string `yaml:"text"`
+	}{s})
+	return strings.TrimSpace(strings.TrimPrefix(string(line), "text:")), err
+}
+
+func runTrain(ctx context.Context, o trainOptions, stdout, stderr io.Writer) error {
+	r, err := train.LoadRecipe(o.recipe, o.overrides)
+	if err != nil {
+		return err
+	}
+	if o.baseline && r.Teacher.Model == "" {
+		return hint.Wrap(errors.New("train: --baseline compares with a run without a teacher, and this one has none"), "leave out --baseline, or name a --teacher")
+	}
+	if err := o.init(); err != nil {
+		return err
+	}
+	s, err := newSurvey(r)
+	if err != nil {
+		return err
+	}
+	if err := writeTable(stderr, s.rows()); err != nil {
+		return err
+	}
+	watch := newWatch(stderr)
+	opts := train.Options{Name: s.name(), Resume: o.resume, Overwrite: o.overwrite, Observe: watch.observe}
+	report, err := train.Execute(ctx, r, opts, o.baseline)
+	watch.close()
+	if err != nil {
+		return o.stopped(err, r)
+	}
+	if o.json {
+		return writeJSON(stdout, report)
+	}
+	return writeReport(stdout, report)
+}
+
+// interruption is a run that stopped because it was told to.
+type interruption struct{ error }
+
+func (i interruption) Unwrap() error { return i.error }
+func (interruption) ExitCode() int   { return exitInterrupted }
+
+// stopped adds to the error of a run that was interrupted how to go on with it.
+func (o *trainOptions) stopped(err error, r *train.Recipe) error {
+	if !errors.Is(err, train.ErrInterrupted) && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	command := "distill train --resume"
+	if o.baseline {
+		command += " --baseline"
+	}
+	// The run's own copy of the recipe has the flags and overrides in it.
+	recipe := filepath.Join(r.Output, "recipe.yaml")
+	return hint.Wrap(interruption{fmt.Errorf("train %s: %w", r.Output, err)}, "resume with: %s --recipe %s", command, shellWord(recipe))
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=@%+-]+$`)
+
+// shellWord quotes a word of a command line where a POSIX shell would take it apart.
+func shellWord(s string) string {
+	if plainWord.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
