@@ -16,7 +16,6 @@ import (
 //	  model: models/cifar10_resnet56.onnx
 //	  mean: [0.485, 0.456, 0.406]
 //	  std: [0.229, 0.224, 0.225]
-//	  taps: ["*Relu*"]
 //
 // Of the preprocessing, each part that is not given comes from the file's [data.Card], or, in a file without one, from the
 // default of [Open].
@@ -28,7 +27,7 @@ type Options struct {
 	Scale *float64  `yaml:"scale"` // nil: not given
 	Size  []int     `yaml:"size"`  // height and width that images are stretched to; empty: not given
 
-	Taps  []string `yaml:"taps"`  // names of tensors inside the model, or globs of them, to be given beside the logits
+	Taps  []string // names of tensors inside the model, or globs of them, to be given beside the logits; no key of a recipe
 	Batch int      `yaml:"batch"` // most images at a time; 0: the file's fixed batch, or all at once
 
 	Provider        string            `yaml:"provider"`         // one of runtime.Providers; "": cpu

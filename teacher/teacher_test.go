@@ -294,7 +294,7 @@ func TestOptionsComeBackFromYAML(t *testing.T) {
 	scale := 1.0
 	for name, want := range map[string]Options{
 		"least": {Model: "a.onnx"},
-		"full": {Model: "a.onnx", Mean: []float64{0.5}, Std: []float64{0.25}, Scale: &scale, Size: []int{28, 28}, Taps: []string{"*Relu*"},
+		"full": {Model: "a.onnx", Mean: []float64{0.5}, Std: []float64{0.25}, Scale: &scale, Size: []int{28, 28},
 			Batch: 4, Provider: "cuda", ProviderOptions: map[string]string{"device_id": "1"}},
 	} {
 		text, err := strictyaml.Encode(want)

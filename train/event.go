@@ -6,7 +6,7 @@ import (
 
 // Event is what an Observer is told: after every step, and with Val set after the last step of an epoch.
 type Event struct {
-	Run    string // name of the run: "teacher" where a teacher helps, "labels" for the baseline
+	Run    string // Options.Name
 	Epoch  int    // from 0
 	Epochs int
 	Step   int // of the whole run, from 0

@@ -124,7 +124,7 @@ func (run *Run) model(batch int) (*onnx.Model, error) {
 
 // verify runs the file's bytes beside the trainer's own network.
 func (run *Run) verify(file []byte) (Parity, error) {
-	session, err := runtime.NewSession(file, runtime.Options{Threads: run.plan.Student})
+	session, err := runtime.NewSession(file, runtime.Options{Threads: run.Threads.Student})
 	if err != nil {
 		return Parity{}, fmt.Errorf("train: export: %w", err)
 	}

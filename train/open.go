@@ -23,9 +23,6 @@ func Open(r *Recipe, opts Options) (_ *Run, err error) {
 			run.Close()
 		}
 	}()
-	if err := run.Folder.make(); err != nil {
-		return nil, err
-	}
 	if err := run.Folder.claim(opts.Resume, opts.Overwrite); err != nil {
 		return nil, err
 	}
@@ -50,6 +47,9 @@ func Open(r *Recipe, opts Options) (_ *Run, err error) {
 	if err := run.enter(); err != nil {
 		return nil, err
 	}
+	if err := run.Folder.make(); err != nil {
+		return nil, err
+	}
 	// Only now is anything of an earlier run written over: nothing is left to be wrong with the new one.
 	if resumed {
 		return run, run.goOn()
@@ -65,7 +65,7 @@ func Reopen(folder, which string, overrides []string) (_ *Run, err error) {
 	if err != nil {
 		return nil, err
 	}
-	run := &Run{Recipe: r, Folder: f, plan: runtime.Threads(r.Threads, false)}
+	run := &Run{Recipe: r, Folder: f, Threads: runtime.Threads(r.Threads, false)}
 	defer func() {
 		if err != nil {
 			run.Close()
@@ -90,7 +90,7 @@ func Reopen(folder, which string, overrides []string) (_ *Run, err error) {
 	if err := run.complete(); err != nil {
 		return nil, err
 	}
-	run.eval, err = runtime.Compile(run.phase.Eval, run.Store, runtime.Engine(r.Engine), runtime.Options{Threads: run.plan.Student}, nil)
+	run.eval, err = runtime.Compile(run.phase.Eval, run.Store, runtime.Engine(r.Engine), runtime.Options{Threads: run.Threads.Student}, nil)
 	return run, err
 }
 
@@ -127,11 +127,11 @@ func (run *Run) openTeacher() error {
 	if err := r.Preprocess.Validate(c); err != nil {
 		return err
 	}
-	run.plan = runtime.Threads(r.Threads, r.Teacher.Model != "")
+	run.Threads = runtime.Threads(r.Threads, r.Teacher.Model != "")
 	if r.Teacher.Model == "" {
 		return nil
 	}
-	t, err := teacher.Open(r.Teacher, r.Preprocess, run.plan.Teacher)
+	t, err := teacher.Open(r.Teacher, r.Preprocess, run.Threads.Teacher)
 	if err != nil {
 		return err
 	}

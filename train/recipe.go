@@ -1,6 +1,7 @@
 package train
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -190,7 +191,7 @@ func ParseRecipe(src []byte, name string, overrides []string) (*Recipe, error) {
 		return nil, fmt.Errorf("train: recipe: %w", err)
 	}
 	if err := r.check(); err != nil {
-		return nil, fmt.Errorf("train: recipe %s: %w", name, err)
+		return nil, fmt.Errorf("train: %s: %w", cmp.Or(name, "recipe"), err)
 	}
 	return r, nil
 }

@@ -110,7 +110,7 @@ func Execute(ctx context.Context, r *Recipe, opts Options, baseline bool) (*Repo
 		student.agree(t)
 		report.Student = student.Result
 		if baseline {
-			opts.Name = "labels"
+			opts.Name, opts.Opened = "labels", nil
 			labels, _, _, err := execute(ctx, r.LabelsOnly(Folder(r.Output).path("labels")), opts)
 			if err != nil {
 				return nil, err
@@ -131,6 +131,11 @@ func execute(ctx context.Context, r *Recipe, opts Options) (*measured, Parity, d
 		return nil, Parity{}, nil, err
 	}
 	defer run.Close()
+	if opts.Opened != nil {
+		if err := opts.Opened(run); err != nil {
+			return nil, Parity{}, nil, err
+		}
+	}
 	if err := run.Train(ctx); err != nil {
 		return nil, Parity{}, nil, err
 	}

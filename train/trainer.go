@@ -29,6 +29,7 @@ type Options struct {
 	Resume    bool   // go on from the folder's last checkpoint; a run that has none yet starts anew
 	Overwrite bool   // start anew in a folder that holds a run; Resume goes before it
 	Observe   Observer
+	Opened    func(*Run) error // by Execute: called before the first step
 }
 
 // Run is a recipe being carried out.
@@ -39,13 +40,13 @@ type Run struct {
 	Teacher *teacher.Teacher // nil without one
 	Store   *graph.Store
 	State   *State
+	Threads runtime.Plan
 
 	opts   Options
 	phases []*Phase
 	phase  *Phase // the current one, whose programs these are
 	step   runtime.Step
 	eval   runtime.Step
-	plan   runtime.Plan
 }
 
 // ErrInterrupted is what Train returns when its context ends; a checkpoint is on disk then.
@@ -69,7 +70,7 @@ func (run *Run) enter() (err error) {
 	if err := run.phase.Step.Fill(run.Store, run.Recipe.Seed); err != nil {
 		return err
 	}
-	opts := runtime.Options{Threads: run.plan.Student}
+	opts := runtime.Options{Threads: run.Threads.Student}
 	engine := runtime.Engine(run.Recipe.Engine)
 	if run.step, err = runtime.Compile(run.phase.Step, run.Store, engine, opts, nil); err != nil {
 		return err
@@ -99,7 +100,7 @@ func (run *Run) train(ctx context.Context) error {
 	if run.phase.NeedsTeacher {
 		t = run.Teacher
 	}
-	f := newFeed(run.phase.Loader, run.Recipe.Preprocess, t, run.State.Step, run.phase.steps(), run.plan.Data)
+	f := newFeed(run.phase.Loader, run.Recipe.Preprocess, t, run.State.Step, run.phase.steps(), run.Threads.Data)
 	defer f.close()
 	clock := newClock(run, f)
 	for {

@@ -5,41 +5,29 @@ import (
 	"path/filepath"
 	"strings"
 
-	"distill/data"
 	"distill/internal/strictyaml"
-	"distill/runtime"
 	"distill/teacher"
 	"distill/train"
 )
 
-// survey is what a run is made of, to be shown before it begins.
-type survey struct {
-	recipe  *train.Recipe
-	teacher string // "" without one
-	images  [3]int // in train, val and test
-	shape   [3]int // C, H, W of an image
-	classes int
-}
-
-// newSurvey looks at the run's data and teacher.
-func newSurvey(r *train.Recipe) (survey, error) {
-	s := survey{recipe: r}
-	splits, err := data.Open(r.Data)
-	if err != nil {
-		return s, err
+// survey is what a run is made of, as a table to be shown before it begins.
+func survey(run *train.Run) [][]string {
+	r, plan := run.Recipe, run.Threads
+	var rows [][]string
+	threads := fmt.Sprintf("%d", plan.Student)
+	if t := run.Teacher; t != nil {
+		rows = append(rows, []string{"teacher", fmt.Sprintf("%s: %s parameters, gives %s; pixels %s", t.Path(), grouped(int64(t.Params())), t.Output(), origin(r.Teacher, t))})
+		threads = fmt.Sprintf("%d for the student's step, %d for the teacher", plan.Student, plan.Teacher)
 	}
-	s.images = [3]int{splits.Train.Len(), splits.Val.Len(), splits.Test.Len()}
-	s.shape[0], s.shape[1], s.shape[2] = splits.Train.Shape()
-	s.classes = len(splits.Train.Classes())
-	if r.Teacher.Model == "" {
-		return s, nil
-	}
-	t, err := teacher.Open(r.Teacher, r.Preprocess, runtime.Threads(r.Threads, true).Teacher)
-	if err != nil {
-		return s, err
-	}
-	s.teacher = fmt.Sprintf("%s: %s parameters, gives %s; pixels %s", t.Path(), grouped(int64(t.Params())), t.Output(), origin(r.Teacher, t))
-	return s, t.Close()
+	c, h, w := run.Splits.Train.Shape()
+	return append(rows, [][]string{
+		{"student", r.Student.Name + settings(r.Student.Arch)},
+		{"data", fmt.Sprintf("%s: %s to train, %s val, %s test images of %d×%d×%d in %d classes", r.Data.Source,
+			grouped(int64(run.Splits.Train.Len())), grouped(int64(run.Splits.Val.Len())), grouped(int64(run.Splits.Test.Len())), c, h, w, len(run.Splits.Train.Classes()))},
+		{"loss", lossText(r.Losses)},
+		{"engine", r.Engine + "; threads: " + threads},
+		{"run", fmt.Sprintf("%d epochs in batches of %d, seed %d, into %s", r.Epochs, r.Batch, r.Seed, filepath.Clean(r.Output))},
+	}...)
 }
 
 // origin says what a teacher's pixels go through, and who says so.
@@ -53,36 +41,6 @@ func origin(o teacher.Options, t *teacher.Teacher) string {
 	}
 	p := t.Preprocess()
 	return fmt.Sprintf("%s: scale %.6g, mean %v, std %v", source, p.Scale, p.Mean, p.Std)
-}
-
-// name is that of the run, beside a baseline's.
-func (s survey) name() string {
-	if s.teacher == "" {
-		return "labels"
-	}
-	return "teacher"
-}
-
-// rows are those of the table that is shown.
-func (s survey) rows() [][]string {
-	r := s.recipe
-	var rows [][]string
-	if s.teacher != "" {
-		rows = append(rows, []string{"teacher", s.teacher})
-	}
-	plan := runtime.Threads(r.Threads, s.teacher != "")
-	threads := fmt.Sprintf("%d", plan.Student)
-	if s.teacher != "" {
-		threads = fmt.Sprintf("%d for the student's step, %d for the teacher", plan.Student, plan.Teacher)
-	}
-	return append(rows, [][]string{
-		{"student", r.Student.Name + settings(r.Student.Arch)},
-		{"data", fmt.Sprintf("%s: %s to train, %s val, %s test images of %d×%d×%d in %d classes", r.Data.Source,
-			grouped(int64(s.images[0])), grouped(int64(s.images[1])), grouped(int64(s.images[2])), s.shape[0], s.shape[1], s.shape[2], s.classes)},
-		{"loss", lossText(r.Losses)},
-		{"engine", r.Engine + "; threads: " + threads},
-		{"run", fmt.Sprintf("%d epochs in batches of %d, seed %d, into %s", r.Epochs, r.Batch, r.Seed, filepath.Clean(r.Output))},
-	}...)
 }
 
 // lossText writes a sum of losses, as 0.1·ce(…) + 0.9·kd(temperature 4).

@@ -128,15 +128,11 @@ func runTrain(ctx context.Context, o trainOptions, stdout, stderr io.Writer) err
 	if err := o.init(); err != nil {
 		return err
 	}
-	s, err := newSurvey(r)
-	if err != nil {
-		return err
-	}
-	if err := writeTable(stderr, s.rows()); err != nil {
-		return err
-	}
 	watch := newWatch(stderr)
-	opts := train.Options{Name: s.name(), Resume: o.resume, Overwrite: o.overwrite, Observe: watch.observe}
+	opts := train.Options{
+		Name: "student", Resume: o.resume, Overwrite: o.overwrite, Observe: watch.observe,
+		Opened: func(run *train.Run) error { return writeTable(stderr, survey(run)) },
+	}
 	report, err := train.Execute(ctx, r, opts, o.baseline)
 	watch.close()
 	if err != nil {
