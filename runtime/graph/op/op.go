@@ -15,11 +15,6 @@ type smooth struct{}
 
 func (smooth) Wrt(int) bool { return true }
 
-// onlyFirst is embedded by an op that has a gradient with respect to its first input alone.
-type onlyFirst struct{}
-
-func (onlyFirst) Wrt(i int) bool { return i == 0 }
-
 func names(in []graph.Operand) []string {
 	s := make([]string, len(in))
 	for i, o := range in {

@@ -152,9 +152,7 @@ func (o sliceGrad) Lower(e graph.Emitter, in []graph.Operand) []string {
 		return []string{o.lowerPlanar(e, x, h, w)}
 	}
 	n := len(x.Shape)
-	split, before, after := graph.Shape{}, make([]int, n), make([]int, n)
-	spreadAfter := []int{}
-	step := make([]int, n)
+	before, after, step := make([]int, n), make([]int, n), make([]int, n)
 	for i := range step {
 		step[i] = 1
 	}
@@ -163,21 +161,19 @@ func (o sliceGrad) Lower(e graph.Emitter, in []graph.Operand) []string {
 		before[r.Axis] = r.From
 		after[r.Axis] = o.whole[r.Axis] - r.From - x.Shape[r.Axis]*r.Step
 	}
-	spread := false
-	merged := graph.Shape{}
-	runs := graph.Shape{}
+	// split has an axis of size 1 after each stepped one; tail pads it to the step, which merged takes in.
+	var split, merged graph.Shape
+	var tail []int
 	for i, d := range x.Shape {
-		split, runs, spreadAfter = append(split, d), append(runs, d), append(spreadAfter, 0)
-		merged = append(merged, d*step[i])
+		split, tail, merged = append(split, d), append(tail, 0), append(merged, d*step[i])
 		if step[i] > 1 {
-			spread = true
-			split, runs, spreadAfter = append(split, 1), append(runs, step[i]), append(spreadAfter, step[i]-1)
+			split, tail = append(split, 1), append(tail, step[i]-1)
 		}
 	}
-	if spread {
-		y := emitReshape(e, x.Name, split, nil)
-		y = emitPad(e, graph.Operand{Name: y, Shape: split}, make([]int, len(split)), spreadAfter).Name
-		x = graph.Operand{Name: emitReshape(e, y, merged, nil), Shape: merged}
+	if len(split) > n {
+		y := graph.Operand{Name: emitReshape(e, x.Name, split, nil), Shape: split}
+		y = emitPad(e, y, make([]int, len(split)), tail)
+		x = graph.Operand{Name: emitReshape(e, y.Name, merged, nil), Shape: merged}
 	}
 	return []string{emitPad(e, x, before, after).Name}
 }
