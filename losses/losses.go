@@ -1,7 +1,7 @@
 // Package losses holds what a student is trained to minimise, one file each; a loss sees graph nodes only.
 //
 //	in := losses.NewInputs(g, model.Logits)
-//	cost := losses.KD{Temperature: 4}.Build(in.For("kd"))
+//	cost := (&losses.KD{Temperature: 4}).Build(in.For("kd"))
 package losses
 
 import (

@@ -45,7 +45,11 @@ func Compile(p *graph.Program, s *graph.Store, e Engine, opts Options, target *g
 			}
 			target = &t
 		}
-		return newORTStep(p, s, opts, *target)
+		step, err := newORTStep(p, s, opts, *target)
+		if err != nil {
+			return nil, err // and no Step that holds a nil
+		}
+		return step, nil
 	}
 	return nil, fmt.Errorf("runtime: there is no engine %q, only %q and %q", e, ONNXRuntime, Gorgonia)
 }

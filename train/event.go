@@ -14,8 +14,8 @@ type Event struct {
 	LR     float64
 	Loss   float64 // mean since the epoch began, like Terms
 	Terms  []Named // the unweighted losses
-	Speed  float64 // images a second since the run began or resumed
-	Wait   float64 // share of the time spent waiting for data and teacher, 0..1
+	Speed  float64 // images a second since the epoch began or was resumed
+	Wait   float64 // share of that time spent waiting for data and teacher, 0..1
 	ETA    time.Duration
 	Row    *Row // after an epoch's last step
 }

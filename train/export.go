@@ -11,7 +11,7 @@ import (
 
 	"distill/data"
 	"distill/internal/atomicfile"
-	"distill/internal/safetensors"
+	"distill/internal/hint"
 	"distill/metrics"
 	"distill/runtime"
 	"distill/runtime/graph"
@@ -66,7 +66,8 @@ func parity(file, trainer []float32, k int) (Parity, error) {
 		}
 	}
 	if !(p.MaxDiff <= p.Limit) || math.IsInf(p.MaxDiff, 1) || p.Flipped > 0 {
-		return p, &ParityError{p}
+		return p, hint.Wrap(&ParityError{p},
+			"the file is not to be trusted and was not written; try another ONNX Runtime (--onnxruntime), and report it")
 	}
 	return p, nil
 }
@@ -163,41 +164,3 @@ type first struct {
 }
 
 func (f first) Len() int { return f.n }
-
-// SaveWeights writes the parameters and running statistics as safetensors, under PyTorch's names.
-func SaveWeights(path string, s *graph.Store) error {
-	tensors := map[string]graph.Tensor{}
-	for _, name := range s.Names(graph.Param, graph.State) {
-		tensors[name], _ = s.Tensor(name)
-	}
-	err := atomicfile.Write(path, func(w io.Writer) error {
-		return safetensors.Write(w, tensors, map[string]string{"format": "pt"})
-	})
-	if err != nil {
-		return fmt.Errorf("train: save weights: %w", err)
-	}
-	return nil
-}
-
-// loadWeights puts a safetensors file's tensors under the names of a program's parameters and running statistics. Every
-// one of them must be there with its shape; what else is in the file (num_batches_tracked, say) is left.
-func loadWeights(s *graph.Store, p *graph.Program, path string) error {
-	f, err := safetensors.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("train: load weights: %w", err)
-	}
-	for _, l := range p.Stored {
-		if l.Kind == graph.Moment {
-			continue
-		}
-		t, ok := f.Tensors[l.Name]
-		switch {
-		case !ok:
-			return fmt.Errorf("train: load weights: %s has no %s", path, l.Name)
-		case !t.Shape.Equal(l.Shape) || t.DType() != graph.Float32:
-			return fmt.Errorf("train: load weights: %s: %s is %v %v, the student needs float32 %v", path, l.Name, t.DType(), t.Shape, l.Shape)
-		}
-		s.Set(l.Name, l.Kind, t)
-	}
-	return nil
-}

@@ -47,6 +47,9 @@ func Open(r *Recipe, opts Options) (_ *Run, err error) {
 	if err := run.enter(); err != nil {
 		return nil, err
 	}
+	if err := run.rehearse(); err != nil {
+		return nil, err
+	}
 	if err := run.Folder.make(); err != nil {
 		return nil, err
 	}
@@ -96,8 +99,8 @@ func Reopen(folder, which string, overrides []string) (_ *Run, err error) {
 
 // sameData checks that the data are of the kind that the checkpoint was made with.
 func (run *Run) sameData() error {
-	if !slices.Equal(run.Splits.Train.Classes(), run.State.Classes) || run.image() != run.State.Image {
-		return fmt.Errorf("train: %s has other classes or another image size than the checkpoint in %s", run.Recipe.Data.Source, run.Folder)
+	if !slices.Equal(run.Splits.Train.Classes(), run.State.Classes) || run.image() != run.State.Image || run.images() != run.State.Images {
+		return fmt.Errorf("train: %s has other classes, sizes or numbers of images than the checkpoint in %s", run.Recipe.Data.Source, run.Folder)
 	}
 	return nil
 }
@@ -146,6 +149,27 @@ func (run *Run) image() image {
 	return image{s[1], s[2], s[3]}
 }
 
+// images are how many each split has.
+func (run *Run) images() [3]int {
+	return [3]int{run.Splits.Train.Len(), run.Splits.Val.Len(), run.Splits.Test.Len()}
+}
+
+// rehearse makes a batch of each split, so that what is wrong with the data or their augmentation shows before anything is
+// written.
+func (run *Run) rehearse() error {
+	var b data.Batch
+	for _, l := range []*data.Loader{
+		run.phase.Loader,
+		{Source: run.Splits.Val, Batch: min(run.Recipe.Batch, run.Splits.Val.Len())},
+		{Source: run.Splits.Test, Batch: min(run.Recipe.Batch, run.Splits.Test.Len())},
+	} {
+		if err := l.Fill(&b, 0, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (run *Run) build() error {
 	r := run.Recipe
 	if err := r.Student.Arch.Validate(); err != nil {
@@ -175,7 +199,7 @@ func (run *Run) start() error {
 			return err
 		}
 	}
-	run.State = &State{Recipe: id, Classes: run.Splits.Train.Classes(), Image: run.image(), Sums: make([]float64, 1+len(run.phase.Terms))}
+	run.State = &State{Recipe: id, Classes: run.Splits.Train.Classes(), Image: run.image(), Images: run.images(), Sums: make([]float64, 1+len(run.phase.Terms))}
 	if run.Teacher != nil {
 		run.State.TeacherSHA256 = run.Teacher.SHA256()
 	}

@@ -15,9 +15,8 @@ const (
 	imagesInput = "images" // float32 [N,C,H,W], preprocessed for the student
 	lrKnob      = "lr"
 
-	logitsOutput = "logits"    // [N,K]
-	lossOutput   = "loss"      // the weighted sum, a scalar
-	normOutput   = "grad_norm" // before clipping, a scalar; where gradients are clipped
+	logitsOutput = "logits" // [N,K]
+	lossOutput   = "loss"   // the weighted sum, a scalar
 )
 
 // Phase is a part of a run with programs, a source and an end of its own; all phases share one store. Programs are compiled
@@ -69,7 +68,6 @@ func (r *Recipe) distillation(in image, classes int, train data.Source) (*Phase,
 		grads := g.Grad(cost)
 		if r.ClipNorm > 0 {
 			norm := optim.Norm(grads)
-			g.Output(normOutput, norm)
 			grads = optim.ClipNorm(grads, norm, r.ClipNorm)
 		}
 		r.Optimizer.Method.Update(g, grads, g.Knob(lrKnob, float32(r.Optimizer.LR)))

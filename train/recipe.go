@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 
@@ -61,6 +62,14 @@ func (Student) Choose(name string) any {
 		return nil
 	}
 	return arch
+}
+
+// Implies lets {onnx: net.onnx} stand without an arch.
+func (Student) Implies(key string) string {
+	if key == "onnx" {
+		return "onnx"
+	}
+	return ""
 }
 
 // Choices lists the families.
@@ -163,18 +172,26 @@ func NewRecipe() *Recipe {
 func LoadRecipe(path string, overrides []string) (*Recipe, error) {
 	var src []byte
 	if path != "" {
-		info, err := os.Stat(path)
-		if err == nil && info.Size() > strictyaml.MaxSize {
-			err = fmt.Errorf("%s has %d bytes, a recipe at most %d", path, info.Size(), strictyaml.MaxSize)
-		}
-		if err == nil {
-			src, err = os.ReadFile(path)
-		}
-		if err != nil {
+		var err error
+		if src, err = readUpTo(path, strictyaml.MaxSize); err != nil {
 			return nil, hint.Wrap(fmt.Errorf("train: read recipe: %w", err), "`distill init` writes a recipe to start from")
 		}
 	}
 	return ParseRecipe(src, path, overrides)
+}
+
+// readUpTo reads a file of at most so many bytes.
+func readUpTo(path string, most int) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
+	if err == nil && len(b) > most {
+		err = fmt.Errorf("%s has more than the %d bytes of a recipe", path, most)
+	}
+	return b, err
 }
 
 // ParseRecipe is LoadRecipe for the bytes of a file of the given name.
@@ -249,5 +266,11 @@ func (r *Recipe) LabelsOnly(output string) *Recipe {
 	l := *r
 	l.Output, l.Teacher = output, teacher.Options{}
 	l.Losses = labelsOnly()
+	for _, t := range r.Losses {
+		if ce, ok := t.Loss.(*losses.CE); ok && ce.Targets == "labels" { // with its label smoothing
+			l.Losses[0].Loss = ce
+			break
+		}
+	}
 	return &l
 }

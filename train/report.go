@@ -96,6 +96,12 @@ func (m *measured) agree(with *measured) {
 // Execute carries a recipe out: it trains, exports and measures; with baseline, it also trains the same student on the
 // labels alone, for the same steps in the same order with the same augmentation, in the folder "labels" inside the output.
 func Execute(ctx context.Context, r *Recipe, opts Options, baseline bool) (*Report, error) {
+	labels := Folder(r.Output).path("labels")
+	if baseline { // before the first of two long runs, not after it
+		if err := Folder(labels).claim(opts.Resume, opts.Overwrite); err != nil {
+			return nil, err
+		}
+	}
 	student, parity, test, err := execute(ctx, r, opts)
 	if err != nil {
 		return nil, err
@@ -111,13 +117,13 @@ func Execute(ctx context.Context, r *Recipe, opts Options, baseline bool) (*Repo
 		report.Student = student.Result
 		if baseline {
 			opts.Name, opts.Opened = "labels", nil
-			labels, _, _, err := execute(ctx, r.LabelsOnly(Folder(r.Output).path("labels")), opts)
+			alone, _, _, err := execute(ctx, r.LabelsOnly(labels), opts)
 			if err != nil {
 				return nil, err
 			}
-			labels.agree(t)
-			report.Labels = &labels.Result
-			gain, se := metrics.Paired(student.correct, labels.correct)
+			alone.agree(t)
+			report.Labels = &alone.Result
+			gain, se := metrics.Paired(student.correct, alone.correct)
 			report.Gain, report.GainStdErr = &gain, &se
 		}
 	}

@@ -23,11 +23,12 @@ import (
 type State struct {
 	Recipe  string    `json:"recipe"` // the text of Recipe.Identity
 	Classes []string  `json:"classes"`
-	Image   image     `json:"image"` // C, H, W of the student's input
-	Phase   int       `json:"phase"` // from 0
-	Step    int       `json:"step"`  // steps done in the phase
-	Sums    []float64 `json:"sums"`  // of the loss and each term since the epoch began
-	Count   int       `json:"count"` // steps in Sums
+	Image   image     `json:"image"`  // C, H, W of the student's input
+	Images  [3]int    `json:"images"` // how many train, val and test have
+	Phase   int       `json:"phase"`  // from 0
+	Step    int       `json:"step"`   // steps done in the phase
+	Sums    []float64 `json:"sums"`   // of the loss and each term since the epoch began
+	Count   int       `json:"count"`  // steps in Sums
 	Seconds float64   `json:"seconds"`
 	History []Row     `json:"history"` // of the epochs done
 	Best    float64   `json:"best"`    // val_top1
@@ -114,7 +115,7 @@ func (f Folder) sweep() error {
 func (f Folder) save(name string, s *graph.Store, state *State) error {
 	if err := checkpoint.Save(f.path(name), s, state); err != nil {
 		return hint.Wrap(fmt.Errorf("train: %w", err),
-			"the checkpoint before is whole: make room and go on with --resume")
+			"make room; if there is a checkpoint from before, it is whole: go on from it with --resume")
 	}
 	return nil
 }
@@ -128,7 +129,8 @@ func (f Folder) Load(which string) (*graph.Store, *State, error) {
 	var state State
 	s, err := checkpoint.Load(f.path(name), &state)
 	if err != nil {
-		return nil, nil, fmt.Errorf("train: %w", err)
+		return nil, nil, hint.Wrap(fmt.Errorf("train: %w", err),
+			"start anew with --overwrite, or export the other checkpoint: distill export %s --checkpoint last or best", f)
 	}
 	return s, &state, nil
 }

@@ -5,7 +5,7 @@
 //	run, err := train.Open(recipe, train.Options{})
 //	defer run.Close()
 //	err = run.Train(ctx)
-//	report, err := run.Export()
+//	parity, err := run.Export("student.onnx")
 package train
 
 import (
@@ -108,8 +108,8 @@ func (run *Run) train(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		if it.err != nil {
-			return it.err
+		if it.err != nil { // of the data or the teacher: what is trained so far is kept
+			return errors.Join(it.err, run.checkpoint(clock))
 		}
 		lr, err := run.update(it)
 		f.giveBack(it)
@@ -162,8 +162,7 @@ func (run *Run) update(it *item) (lr float64, err error) {
 	for i, name := range append(append([]string(nil), run.phase.Terms...), lossOutput) {
 		v := float64(out[name].F[0])
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return 0, hint.Wrap(&NotFiniteError{What: "loss " + name, Step: run.State.Step + 1},
-				"the last checkpoint is kept; lower optimizer.lr, or set clip_norm")
+			return 0, run.notFinite("loss "+name, run.State.Step+1)
 		}
 		run.State.Sums[(i+1)%len(run.State.Sums)] += v
 	}
@@ -184,7 +183,7 @@ func (run *Run) endEpoch(e Event, c *clock) (*Row, error) {
 	if row.Best {
 		s.Best = row.ValTop1
 	}
-	row.Seconds = c.epoch()
+	row.Seconds = c.seconds()
 	s.History = append(s.History, row)
 	clear(s.Sums)
 	s.Count, s.Seconds = 0, 0
@@ -200,6 +199,7 @@ func (run *Run) endEpoch(e Event, c *clock) (*Row, error) {
 	if err := run.Folder.save(lastFile, run.Store, s); err != nil {
 		return nil, err
 	}
+	c.turn()
 	return &row, run.Folder.record(s.History)
 }
 
@@ -207,7 +207,7 @@ func (run *Run) checkpoint(c *clock) error {
 	if err := run.finite(); err != nil {
 		return err
 	}
-	run.State.Seconds = c.epoch()
+	run.State.Seconds = c.seconds()
 	return run.Folder.save(lastFile, run.Store, run.State)
 }
 
@@ -217,12 +217,20 @@ func (run *Run) finite() error {
 		t, _ := run.Store.Tensor(name)
 		for _, v := range t.F {
 			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-				return hint.Wrap(&NotFiniteError{What: name, Step: run.State.Step},
-					"the last checkpoint is kept; lower optimizer.lr, or set clip_norm")
+				return run.notFinite(name, run.State.Step)
 			}
 		}
 	}
 	return nil
+}
+
+// notFinite is the error for a loss or weight that is not finite at a step, counted from 1.
+func (run *Run) notFinite(what string, step int) error {
+	way := "start anew with a lower optimizer.lr, or with clip_norm"
+	if run.Folder.has(lastFile) {
+		way += "; the last checkpoint before is kept"
+	}
+	return hint.Wrap(&NotFiniteError{What: what, Step: step}, "%s", way)
 }
 
 // Evaluate runs the student on a split, without augmentation, and says of each sample whether the largest logit is the

@@ -3,12 +3,16 @@ package atomicfile_test
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"distill/internal/atomicfile"
+	"distill/internal/hint"
 )
 
 func text(s string) func(io.Writer) error {
@@ -94,6 +98,53 @@ func TestFailedWriteLeavesTheOldFileAndNothingElse(t *testing.T) {
 	}
 	if got := names(t, dir); len(got) != 1 {
 		t.Errorf("folder holds %v, want the old file alone", got)
+	}
+}
+
+func TestErrorsNameThePathAndTheWayOut(t *testing.T) {
+	dir := t.TempDir()
+	missing := filepath.Join(dir, "missing")
+	if err := os.Mkdir(filepath.Join(dir, "taken"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path string
+		fill func(io.Writer) error
+		want string // the cause
+		hint string
+	}{
+		{filepath.Join(missing, "a.txt"), text("x"), "no such file or directory", "make the folder " + missing + " first, or choose another"},
+		{filepath.Join(dir, "taken"), text("x"), "file exists", ""},
+		{filepath.Join(dir, "a.txt"), func(io.Writer) error { return syscall.ENOSPC }, "no space left on device", "free some space, or choose a folder on another disk"},
+		{filepath.Join(dir, "a.txt"), func(io.Writer) error { return fs.ErrNotExist }, "file does not exist", ""}, // of a file that fill reads
+	} {
+		err := atomicfile.Write(c.path, c.fill)
+		if want := "atomicfile: write " + c.path + ": " + c.want; err == nil || err.Error() != want || hint.Of(err) != c.hint {
+			t.Errorf("error %v, hint %q; want %s, %q", err, hint.Of(err), want, c.hint)
+		}
+	}
+}
+
+// limitFile makes the system refuse to write past a number of bytes of a file until the test ends.
+func limitFile(t *testing.T, bytes uint64) {
+	t.Helper()
+	signal.Ignore(syscall.SIGXFSZ)
+	var old syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old) })
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: bytes, Max: old.Max}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestErrorsOfWritesDoNotNameTheTemporaryFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.txt")
+	limitFile(t, 1<<17)
+	err := atomicfile.Write(path, text(strings.Repeat("x", 1<<20)))
+	if want := "atomicfile: write " + path + ": file too large"; err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"distill/internal/hint"
+	"distill/internal/nearest"
 )
 
 // decodeChoice decodes a section whose struct v is a Chooser.
@@ -18,6 +19,13 @@ func decodeChoice(n *node, s section, v reflect.Value, path string) error {
 	name := n.find(s.choice.key)
 	if name == nil {
 		name = n.short
+	}
+	if implier, ok := chooser.(Implier); ok && name == nil {
+		for _, e := range n.entries {
+			if word := implier.Implies(e.key); word != "" {
+				name = &node{kind: scalar, text: word, at: e.at}
+			}
+		}
 	}
 	if name != nil {
 		if err := choose(name, s, chooser, join(path, s.choice.key)); err != nil {
@@ -58,7 +66,7 @@ func choose(name *node, s section, chooser Chooser, path string) error {
 	if value == nil {
 		known := chooser.Choices()
 		err := name.at.errorf(path, "unknown name %q (known names: %s)", clip(word), strings.Join(known, ", "))
-		if near := Nearest(word, known); near != "" {
+		if near := nearest.Word(word, known); near != "" {
 			err = hint.Wrap(err, "did you mean %q?", near)
 		}
 		return err

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"distill/internal/hint"
+	"distill/internal/nearest"
 )
 
 // decode puts n in v, which is settable and called path.
@@ -96,7 +97,7 @@ func unknownKey(e entry, fields []field, name string) error {
 
 // suggest adds the known word nearest to word as a hint, or all of them if none is near.
 func suggest(err error, word string, known []string) error {
-	if near := Nearest(word, known); near != "" {
+	if near := nearest.Word(word, known); near != "" {
 		return hint.Wrap(err, "did you mean %q?", near)
 	}
 	if len(known) == 0 {

@@ -27,6 +27,13 @@ type Chooser interface {
 	Choices() []string
 }
 
+// Implier is implemented by a Chooser of which some choices have a key that no other has: {onnx: net.onnx} then need not
+// name its choice.
+type Implier interface {
+	// Implies is the choice that a key stands for, "" for a key that implies none.
+	Implies(key string) string
+}
+
 // Defaulter is implemented by a pointer to a list item, map value or pointed-to struct whose defaults are not all zero:
 // the decoder makes such values itself, so nobody else can fill them in before.
 type Defaulter interface {

@@ -319,18 +319,3 @@ func TestTypesWithoutYAMLFormAreErrors(t *testing.T) {
 		}
 	}
 }
-
-func TestNearest(t *testing.T) {
-	known := []string{"temperature", "weight", "lr", "momentum"}
-	for word, want := range map[string]string{
-		"temprature": "temperature", "Temperature": "temperature", "wieght": "weight", "l": "lr", "LR": "lr",
-		"x": "", "": "", "nesterov": "", "momentun": "momentum",
-	} {
-		if got := Nearest(word, known); got != want {
-			t.Errorf("Nearest(%q) = %q, want %q", word, got, want)
-		}
-	}
-	if got := Nearest("a", nil); got != "" {
-		t.Errorf("Nearest among none is %q", got)
-	}
-}

@@ -1,7 +1,8 @@
 // Package optim describes optimizers as graph updates, so that a training step is one program.
 //
-//	grads = optim.ClipNorm(g, g.Grad(cost), 5)
-//	optim.SGD{Momentum: 0.9}.Update(g, grads, g.Knob("lr", 0.1))
+//	grads := g.Grad(cost)
+//	grads = optim.ClipNorm(grads, optim.Norm(grads), 5)
+//	(&optim.SGD{Momentum: 0.9}).Update(g, grads, g.Knob("lr", 0.1))
 package optim
 
 import (
