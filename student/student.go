@@ -51,6 +51,7 @@ type Family struct {
 var Table = []Family{
 	{"cnn", "plain convolutional network: conv, batch norm, ReLU and max pool a stage", false, func(int) Arch { return &CNN{Widths: []int{32, 64, 128}} }},
 	{"mlp", "dense layers with ReLU", false, func(int) Arch { return &MLP{Hidden: []int{256, 128}} }},
+	{"onnx", "a network from an ONNX file", false, func(int) Arch { return &ONNX{} }},
 	{"resnet", "CIFAR ResNet of depth 6n+2: resnet8, resnet14, resnet20, …", true, func(size int) Arch {
 		return &ResNet{Depth: max(size, 0), Width: 16, Shortcut: "A"}
 	}},

@@ -132,6 +132,9 @@ func TestTapsHaveTheShapesPromised(t *testing.T) {
 
 func TestEveryFamilyTakesSmallAndOddImages(t *testing.T) {
 	for _, f := range student.Table {
+		if f.Name == "onnx" {
+			continue // it takes what its file takes
+		}
 		for _, side := range []int{1, 5, 28} {
 			inference(t, f.New(8), graph.Shape{2, 1, side, side})
 			training(t, f.New(8), graph.Shape{2, 1, side, side})

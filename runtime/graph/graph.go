@@ -155,12 +155,16 @@ func (g *Graph) store(name string, kind Kind, shape Shape, init Init) *G.Node {
 }
 
 // Const is a constant node of the graph that like belongs to.
-func Const(like *G.Node, a Array) *G.Node {
+func Const(like *G.Node, a Array) *G.Node { return constantIn(like.Graph(), a) }
+
+// Const is a constant node.
+func (g *Graph) Const(a Array) *G.Node { return constantIn(g.g, a) }
+
+func constantIn(g *G.ExprGraph, a Array) *G.Node {
 	t := Float32
 	if a.I != nil {
 		t = Int64
 	}
-	g := like.Graph()
 	name := fmt.Sprintf("const_%d", len(g.AllNodes()))
 	return newLeaf(g, name, t, a.Shape, G.WithValue(valueOf(a)))
 }

@@ -18,6 +18,7 @@ the formula is that of the torch function called.
 
 Needs PyTorch 1.13 (Debian: python3-torch).
 """
+import functools
 import json
 import math
 import pathlib
@@ -31,6 +32,7 @@ def table():
     anywhere = [(), (5,), (2, 3), (2, 3, 2, 2)]
     pairs = [((3, 4), (3, 4)), ((2, 3, 4), (4,)), ((3, 1), (2, 1, 5)), ((), (2, 3)), ((1, 1), ())]
     positive = dict(lo=0.3, hi=3)
+    wide = dict(lo=-5, hi=5)
 
     def on1(f, *shapes, **options):
         return [(f, [s], options) for s in shapes]
@@ -38,14 +40,17 @@ def table():
     def on2(f, **options):
         return [(f, p, options) for p in pairs]
 
-    def reductions(f):
+    def on_many(f):
+        return [(f, shapes, {}) for shapes in [[(2, 3), (2, 3)], [(2, 3, 4), (4,), (3, 1)], [(), (1, 5)]]]
+
+    def reductions(f, **options):
         """f takes the input, the axes and whether to keep them."""
         return [
-            (lambda x: f(x, (0, 1), False), [(3, 4)], {}),
-            (lambda x: f(x, (1,), True), [(3, 4)], {}),
-            (lambda x: f(x, (0, 2, 3), False), [(2, 3, 4, 5)], {}),
-            (lambda x: f(x, (0, 2, 3), True), [(2, 3, 4, 5)], {}),
-            (lambda x: f(x, (-1,), False), [(1, 2, 3)], {}),
+            (lambda x: f(x, (0, 1), False), [(3, 4)], options),
+            (lambda x: f(x, (1,), True), [(3, 4)], options),
+            (lambda x: f(x, (0, 2, 3), False), [(2, 3, 4, 5)], options),
+            (lambda x: f(x, (0, 2, 3), True), [(2, 3, 4, 5)], options),
+            (lambda x: f(x, (-1,), False), [(1, 2, 3)], options),
         ]
 
     def conv(x, w, bias=False, pads=(0, 0, 0, 0), stride=1, dilation=1, group=1):
@@ -67,6 +72,7 @@ def table():
     return {
         "Abs": on1(torch.abs, *anywhere),
         "Add": on2(torch.add),
+        "And": on2(lambda a, b: ((a > b) & (a < 1)).double(), wrt=0),
         "AveragePool": [
             (lambda x: F.avg_pool2d(x, 2), [(2, 3, 6, 4)], {}),
             (lambda x: F.avg_pool2d(F.pad(x, (0, 1, 1, 1)), (3, 2), (2, 1)), [(1, 2, 7, 5)], {}),
@@ -82,6 +88,9 @@ def table():
             (lambda x, g, b: x.mean((0, 2, 3)), statistics, dict(wrt=0)),
             (lambda x, g, b: x.var((0, 2, 3), unbiased=False), statistics, dict(wrt=0)),
         ],
+        "Cast": on1(torch.clone, (2, 3)),
+        "Ceil": on1(torch.ceil, *anywhere),
+        "Celu": on1(lambda x: F.celu(x, 1.5), *anywhere),
         "Clip": on1(lambda x: torch.clamp(x, -0.5, 1), *anywhere),
         "Concat": [
             (lambda *xs: torch.cat(xs, 1), [(2, 1, 3), (2, 4, 3), (2, 2, 3)], {}),
@@ -102,19 +111,66 @@ def table():
             conv((1, 16, 4, 5), (16, 1, 3, 3), group=16, pads=same(1)),
             conv((2, 3, 5, 4), (16, 3, 3, 3), bias=True, pads=same(1)),
         ],
+        "Cos": on1(torch.cos, *anywhere),
+        "DepthToSpace": [
+            (lambda x: F.pixel_shuffle(x, 2), [(2, 8, 3, 2)], {}),
+            (lambda x: x.reshape(1, 3, 3, 1, 1, 2).permute(0, 3, 4, 1, 5, 2).reshape(1, 1, 3, 6), [(1, 9, 1, 2)], {}),
+        ],
         "Div": on2(torch.div, **positive),
+        "Dropout": on1(lambda x: F.dropout(x, training=False), (2, 3)),
+        "Elu": on1(lambda x: F.elu(x, 0.7), *anywhere),
+        "Equal": on2(lambda a, b: (a == b).double(), wrt=0),
         "Erf": on1(torch.erf, *anywhere),
         "Exp": on1(torch.exp, *anywhere),
         "Expand": [
             (lambda x: x.expand(2, 3, 4), [(3, 1)], {}),
             (lambda x: x.expand(2, 2), [()], {}),
         ],
+        "ExpandBatch": [
+            (lambda x, like: x.expand(4, 3), [(1, 3), (4, 2)], dict(wrt=1)),
+            (lambda x, like: x.expand(1, 2, 3), [(1, 2, 3), (1,)], dict(wrt=1)),
+        ],
         "Flatten": on1(lambda x: x.reshape(x.shape[0], -1), (2, 3, 2), (3, 2), (4,)),
+        "Floor": on1(torch.floor, *anywhere),
+        "Gather": [
+            (lambda x: x[:, 0], [(2, 4, 3)], {}),
+            (lambda x: x[..., -1], [(1, 5)], {}),
+            (lambda x: x[torch.tensor([[3, 0, 0], [1, -1, 3]])], [(4, 2)], {}),
+            (lambda x: x[:, [2, 2, 0]], [(2, 3, 2)], {}),
+            (lambda x: x[:, [1]], [(2, 3, 2)], {}),
+        ],
+        "Gelu": on1(F.gelu, *anywhere) + on1(lambda x: F.gelu(x, approximate="tanh"), *anywhere),
         "Gemm": [(F.linear, [(3, 4), (2, 4), (2,)], {}), (F.linear, [(1, 5), (3, 5), (3,)], {})],
         "GlobalAveragePool": on1(lambda x: F.adaptive_avg_pool2d(x, 1), (2, 3, 4, 5), (1, 2, 1, 1)),
+        "GlobalMaxPool": on1(lambda x: F.adaptive_max_pool2d(x, 1), (2, 3, 4, 5), (1, 2, 1, 1)),
+        "Greater": on2(lambda a, b: (a > b).double(), wrt=0),
+        "GreaterOrEqual": on2(lambda a, b: (a >= b).double(), wrt=0),
+        "GroupNormalization": [
+            (lambda x, w, b: F.group_norm(x, 2, w, b, 1e-5), [(2, 4, 3, 2), (4,), (4,)], {}),
+            (lambda x, w, b: F.group_norm(x, 1, w, b, 1e-5), [(1, 3, 5), (3,), (3,)], {}),
+        ],
+        # The derivative of F.hardsigmoid multiplies by 1/6 in float32, whatever the type.
+        "HardSigmoid": on1(lambda x: torch.clamp(x / 6 + 0.5, 0, 1), *anywhere, **wide)
+        + on1(lambda x: torch.clamp(0.2 * x + 0.4, 0, 1), *anywhere, **wide),
+        "HardSwish": on1(F.hardswish, *anywhere, **wide),
+        "Identity": on1(torch.clone, (2, 3)),
+        "InstanceNormalization": [
+            (lambda x, w, b: F.instance_norm(x, None, None, w, b, eps=1e-5), [(2, 3, 4, 3), (3,), (3,)], {}),
+            (lambda x, w, b: F.instance_norm(x, None, None, w, b, eps=1e-3), [(1, 2, 7), (2,), (2,)], {}),
+        ],
+        "LayerNormalization": [
+            (lambda x, w, b: F.layer_norm(x, (8,), w, b, 1e-5), [(2, 3, 8), (8,), (8,)], {}),
+            (lambda x, w, b: F.layer_norm(x, (3, 5), w, b, 1e-6), [(1, 2, 3, 5), (3, 5), (3, 5)], {}),
+            (lambda x, w: F.layer_norm(x, (7,), w, None, 1e-5), [(3, 7), (7,)], {}),
+            (lambda x: F.layer_norm(x, (2, 5)), [(2, 5)], {}),
+        ],
         "LeakyRelu": on1(lambda x: F.leaky_relu(x, 0.1), *anywhere),
+        "Less": on2(lambda a, b: (a < b).double(), wrt=0),
+        "LessOrEqual": on2(lambda a, b: (a <= b).double(), wrt=0),
         "Log": on1(torch.log, *anywhere, **positive),
         "LogSoftmax": on1(lambda x: F.log_softmax(x, 1), (3, 5), (2, 4, 3)),
+        "LpNormalization": on1(lambda x: F.normalize(x, 2, -1), (3, 4), (5,))
+        + on1(lambda x: F.normalize(x, 1, 1), (2, 3, 4)),
         "MatMul": [
             (torch.matmul, [(3, 4), (4, 2)], {}),
             (torch.matmul, [(2, 3, 4), (4, 2)], {}),
@@ -123,24 +179,52 @@ def table():
             (lambda a, b: a.mT @ b, [(4, 3), (4, 2)], {}),
             (lambda a, b: a.mT @ b.mT, [(4, 3), (2, 4)], {}),
         ],
+        "Max": on_many(lambda *xs: functools.reduce(torch.maximum, xs)),
         "MaxPool": [
             (lambda x: F.max_pool2d(x, 2), [(2, 3, 4, 6)], {}),
             (lambda x: F.max_pool2d(x, 3, 2, 1), [(2, 2, 7, 6)], {}),
             (lambda x: F.max_pool2d(x, (2, 3), 1), [(1, 1, 4, 5)], {}),
         ],
+        "Mean": on_many(lambda *xs: sum(xs) / len(xs)),
+        "Min": on_many(lambda *xs: functools.reduce(torch.minimum, xs)),
+        "Mish": on1(F.mish, *anywhere),
         "Mul": on2(torch.mul),
         "Neg": on1(torch.neg, *anywhere),
+        "Not": on2(lambda a, b: (~(a < b)).double(), wrt=0),
+        "Or": on2(lambda a, b: ((a > b) | (a < -1)).double(), wrt=0),
+        "PRelu": [
+            (lambda x, w: F.prelu(x, w.flatten()), [(2, 3, 2, 2), (3, 1, 1)], {}),
+            (F.prelu, [(1, 5), (1,)], {}),
+            (lambda x, w: torch.where(x > 0, x, w * x), [(2, 3), (2, 3)], {}),
+        ],
         "Pad": on1(lambda x: F.pad(x, (1, 0, 0, 2)), (2, 3)),
+        "Pow": on2(torch.pow, **positive)
+        + on1(lambda x: x ** 2, *anywhere)
+        + on1(lambda x: x ** 3, (2, 3))
+        + on1(lambda x: x ** 1, (2, 3))
+        + on1(lambda x: x ** 0, (2, 3))
+        + on1(lambda x: x ** -0.5, (2, 3), **positive),
+        "Reciprocal": on1(torch.reciprocal, *anywhere, **positive),
+        "ReduceL1": reductions(lambda x, axes, keep: torch.linalg.vector_norm(x, 1, axes, keep)),
+        "ReduceL2": reductions(lambda x, axes, keep: torch.linalg.vector_norm(x, 2, axes, keep)),
+        "ReduceLogSum": reductions(lambda x, axes, keep: x.sum(axes, keep).log(), **positive),
+        "ReduceLogSumExp": reductions(torch.logsumexp),
         "ReduceMax": reductions(torch.amax),
         "ReduceMean": reductions(torch.mean),
+        "ReduceMin": reductions(torch.amin),
         "ReduceSum": reductions(torch.sum),
+        "ReduceSumSquare": reductions(lambda x, axes, keep: x.square().sum(axes, keep)),
         "Relu": on1(torch.relu, *anywhere),
         "Reshape": [
             (lambda x: x.reshape(2, -1), [(2, 3, 4)], {}),
             (lambda x: x.reshape(6, 4), [(2, 3, 4)], {}),
             (lambda x: x.reshape(()), [(1, 1)], {}),
         ],
+        "Round": on1(torch.round, *anywhere),
+        "Selu": on1(F.selu, *anywhere),
         "Sigmoid": on1(torch.sigmoid, *anywhere),
+        "Sign": on1(torch.sign, *anywhere),
+        "Sin": on1(torch.sin, *anywhere),
         "Slice": [
             (lambda x: x[:, 1:3], [(2, 4, 3)], {}),
             (lambda x: x[:, :, ::2, ::2], [(2, 2, 4, 5)], {}),
@@ -148,11 +232,25 @@ def table():
         ],
         "Softmax": on1(lambda x: F.softmax(x, -1), (3, 5), (2, 4, 3)),
         "Softplus": on1(lambda x: F.softplus(x, threshold=1e3), *anywhere),
+        "Softsign": on1(F.softsign, *anywhere),
+        "SpaceToDepth": on1(
+            lambda x: x.reshape(2, 3, 2, 2, 1, 2).permute(0, 3, 5, 1, 2, 4).reshape(2, 12, 2, 1), (2, 3, 4, 2)),
+        "Split": [
+            (lambda x: torch.split(x, [1, 3], 1)[1], [(2, 4, 3)], {}),
+            (lambda x: torch.split(x, 2, -1)[1], [(1, 5)], {}),
+        ],
         "Sqrt": on1(torch.sqrt, *anywhere, **positive),
         "Squeeze": on1(lambda x: x.squeeze(3).squeeze(1), (2, 1, 3, 1)),
         "Sub": on2(torch.sub),
+        "Sum": on_many(lambda *xs: sum(xs)),
         "Tanh": on1(torch.tanh, *anywhere),
         "Transpose": on1(lambda x: x.permute(2, 0, 1), (2, 3, 4)),
+        "Unsqueeze": on1(lambda x: x.unsqueeze(1).unsqueeze(-1), (2, 3), (4,)) + on1(lambda x: x.unsqueeze(0), ()),
+        "Where": [
+            (lambda a, b: torch.where(torch.tensor([[True, False, False], [True, True, False]]), a, b), [(2, 3), (2, 3)], {}),
+            (lambda a, b: torch.where(torch.tensor([[True], [False], [True]]), a, b), [(2, 1, 4), ()], {}),
+            (lambda a, b: torch.where(a < b, a, b), [(1, 5), (5,)], {}),
+        ],
     }
 
 

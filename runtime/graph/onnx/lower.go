@@ -97,11 +97,15 @@ func (e *emitter) EmitN(op string, outs []graph.Shape, in []string, attrs ...gra
 	return n.Output
 }
 
-// fresh numbers the nodes of each kind, from 0.
+// fresh numbers the nodes of each kind, from 0, passing over what a program's own names take.
 func (e *emitter) fresh(kind string) string {
-	n := e.counts[kind]
-	e.counts[kind]++
-	return fmt.Sprintf("%s_%d", kind, n)
+	for {
+		name := fmt.Sprintf("%s_%d", kind, e.counts[kind])
+		e.counts[kind]++
+		if _, taken := e.shapes[name]; !taken {
+			return name
+		}
+	}
 }
 
 func (e *emitter) Const(t graph.Tensor) string {

@@ -50,24 +50,6 @@ func (m *Model) MACs(shapes map[string][]int) (total int64, byTensor map[string]
 	return total, byTensor, nil
 }
 
-// MACTensors lists the tensors of Taps whose shapes MACs asks for, each once, in the order of the file: with these as outputs,
-// one run measures them. Inputs of the graph may be asked for besides.
-func (m *Model) MACTensors() []string {
-	asked := map[string]bool{}
-	for _, n := range m.proto.Graph.Node {
-		if p, ok := productsOf(n); ok {
-			asked[p.of], asked[p.with] = true, true
-		}
-	}
-	var names []string
-	for _, tap := range m.Taps() {
-		if asked[tap.Tensor] {
-			names = append(names, tap.Tensor)
-		}
-	}
-	return names
-}
-
 // products says how to count: each element of one tensor takes part in as many products as some dimensions of another multiply to.
 type products struct {
 	of, with string                 // the two tensors

@@ -7,6 +7,8 @@
 package onnx
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -32,8 +34,9 @@ const maxDepth = 100
 // concurrent with SetMetadata, SetInitializer and FoldBatchNorm, the only ones that change the model.
 type Model struct {
 	// proto's messages below the graph are shared between a model and its copies: replace them, do not change them.
-	proto *pb.ModelProto
-	name  string // the file, for errors
+	proto  *pb.ModelProto
+	name   string // the file, for errors
+	sha256 string // of the bytes it was parsed from
 }
 
 // Read loads a model file. Its errors name the file and what is wrong with it: not an ONNX file (and what it looks like
@@ -101,8 +104,13 @@ func parse(b []byte, name string) (*Model, error) {
 	if err := check(&p); err != nil {
 		return nil, err
 	}
-	return &Model{proto: &p, name: name}, nil
+	sum := sha256.Sum256(b)
+	return &Model{proto: &p, name: name, sha256: hex.EncodeToString(sum[:])}, nil
 }
+
+// SHA256 is that of the bytes that Read or Parse decoded, as 64 hexadecimal digits, whatever was changed in the model since;
+// "" for a model that was not decoded, a copy with other outputs among them.
+func (m *Model) SHA256() string { return m.sha256 }
 
 // truncation explains bytes that end inside a top-level field of a model; nil where they do not, or are no model.
 func truncation(b []byte) error {

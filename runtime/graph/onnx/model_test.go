@@ -2,6 +2,8 @@ package onnx_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"math"
 	"os"
 	"path/filepath"
@@ -217,6 +219,28 @@ func FuzzParse(f *testing.F) {
 		m.FoldBatchNorm()
 		decoded(t, m)
 	})
+}
+
+func TestSHA256IsThatOfTheBytes(t *testing.T) {
+	b, err := proto.Marshal(network())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := onnx.Parse(b, "test.onnx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.SetMetadata("key", "value")
+	if sum := sha256.Sum256(b); m.SHA256() != hex.EncodeToString(sum[:]) {
+		t.Errorf("after a change the SHA-256 is %q, want %x", m.SHA256(), sum)
+	}
+	cut, err := m.Only("logits")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cut.SHA256() != "" {
+		t.Errorf("a copy that was never decoded has the SHA-256 %q", cut.SHA256())
+	}
 }
 
 // branching is a model whose If reads tensors of the graph around it.

@@ -1,13 +1,14 @@
 package onnx
 
 import (
-	"cmp"
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"distill/internal/hint"
+	spelling "distill/internal/nearest"
 )
 
 // Tap is a tensor inside a model that can be made an output.
@@ -38,25 +39,35 @@ func (m *Model) Taps() []Tap {
 // A pattern that is the name of a tensor matches that one alone. It is an error, which names the nearest tensors, if nothing
 // matches.
 func (m *Model) Glob(pattern string) ([]string, error) {
-	var names, matched []string
+	var names []string
 	for _, t := range m.Taps() {
 		names = append(names, t.Tensor)
 	}
+	matched, err := glob(pattern, names)
+	if err != nil {
+		return nil, fmt.Errorf("onnx: tap %q of %s: %w", pattern, m.name, err)
+	}
+	if len(matched) == 0 {
+		return nil, m.noTensor(pattern, names)
+	}
+	return matched, nil
+}
+
+// glob lists the names that a pattern, or else the name that it is, matches.
+func glob(pattern string, names []string) ([]string, error) {
 	if slices.Contains(names, pattern) {
 		return []string{pattern}, nil
 	}
+	var matched []string
 	flat := func(s string) string { return strings.ReplaceAll(s, "/", "\x00") } // only "/" is special to path.Match
 	for _, name := range names {
 		ok, err := path.Match(flat(pattern), flat(name))
 		if err != nil {
-			return nil, fmt.Errorf("onnx: tap %q of %s: %w", pattern, m.name, err)
+			return nil, err
 		}
 		if ok {
 			matched = append(matched, name)
 		}
-	}
-	if len(matched) == 0 {
-		return nil, m.noTensor(pattern, names)
 	}
 	return matched, nil
 }
@@ -70,43 +81,11 @@ func (m *Model) noTensor(wanted string, names []string) error {
 	return err
 }
 
-// nearest picks the k names with the smallest edit distance, near ones first.
+// nearest quotes the k names most like the wanted one, near ones first.
 func nearest(wanted string, names []string, k int) []string {
-	const long = 128 // bytes compared: names come from a file
-	clip := func(s string) string { return s[:min(len(s), long)] }
-	type scored struct {
-		name     string
-		distance int
+	near := spelling.Names(wanted, names, k)
+	for i, name := range near {
+		near[i] = strconv.Quote(name)
 	}
-	near := make([]scored, len(names))
-	for i, name := range names {
-		near[i] = scored{name, distance(clip(wanted), clip(name))}
-	}
-	slices.SortStableFunc(near, func(a, b scored) int { return cmp.Compare(a.distance, b.distance) })
-	var out []string
-	for _, s := range near[:min(k, len(near))] {
-		out = append(out, fmt.Sprintf("%q", s.name))
-	}
-	return out
-}
-
-// distance is Levenshtein's, in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			substitute := diagonal
-			if a[i] != b[j] {
-				substitute++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(substitute, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return near
 }

@@ -87,3 +87,9 @@ func (p averagePoolGrad) Lower(e graph.Emitter, in []graph.Operand) []string {
 	dx := spread.Lower(e, []graph.Operand{{Name: e.Const(ones), Shape: ones.Shape}, flat})
 	return []string{emitReshape(e, dx[0], p.x, nil)}
 }
+
+func liftAveragePool(n *Node) []*G.Node {
+	a := n.poolAttrs(graph.ShapeOf(n.X(0)))
+	a.ExcludePad = n.Int("count_include_pad", 0) == 0
+	return []*G.Node{AveragePool(n.X(0), a)}
+}

@@ -147,3 +147,21 @@ func (b batchNormTraining) Lower(e graph.Emitter, in []graph.Operand) []string {
 		graph.Attr{Name: "epsilon", Value: float32(b.eps)}, graph.Attr{Name: "momentum", Value: float32(0)},
 		graph.Attr{Name: "training_mode", Value: 1})
 }
+
+// liftBatchNorm reads a BatchNormalization for inference. In a graph for training it uses the batch's statistics and moves
+// the stored ones by the node's momentum, which ONNX counts the other way round from PyTorch.
+func liftBatchNorm(n *Node) []*G.Node {
+	if n.Int("training_mode", 0) != 0 || n.Int("spatial", 1) != 1 {
+		n.fail("only the inference form of one statistic a channel is supported")
+	}
+	eps := n.Float("epsilon", 1e-5)
+	if n.Graph.Mode == graph.Inference || n.In[3].Name == "" || n.In[4].Name == "" {
+		return []*G.Node{BatchNorm(n.X(0), n.X(1), n.X(2), n.X(3), n.X(4), eps)}
+	}
+	y, mean, variance := BatchNormTraining(n.X(0), n.X(1), n.X(2), eps)
+	x, keep := graph.ShapeOf(n.X(0)), n.Float("momentum", 0.9)
+	m := float64(x.Size() / x[1])
+	n.Graph.Update(n.In[3].Name, Add(Scale(n.X(3), keep), Scale(mean, 1-keep)))
+	n.Graph.Update(n.In[4].Name, Add(Scale(n.X(4), keep), Scale(variance, (1-keep)*m/max(m-1, 1))))
+	return []*G.Node{y}
+}

@@ -98,9 +98,15 @@ func (o binary) Eval(in []graph.Array) []graph.Array {
 	a, b := in[0], in[1]
 	s, _ := broadcast(a.Shape, b.Shape)
 	y := graph.Zeros(s)
-	if a.Shape.Equal(b.Shape) {
+	switch { // without walk's overhead where nothing, or a scalar, is stretched
+	case a.Shape.Equal(b.Shape):
 		for i := range y.F {
 			y.F[i] = o.f(a.F[i], b.F[i])
+		}
+		return []graph.Array{y}
+	case len(b.Shape) == 0:
+		for i := range y.F {
+			y.F[i] = o.f(a.F[i], b.F[0])
 		}
 		return []graph.Array{y}
 	}

@@ -2,6 +2,7 @@ package op
 
 import (
 	G "gorgonia.org/gorgonia"
+	"math"
 
 	"distill/runtime/graph"
 )
@@ -36,4 +37,13 @@ func (c clip) Grad(in []*G.Node, _, dout *G.Node) []*G.Node {
 func (c clip) Lower(e graph.Emitter, in []graph.Operand) []string {
 	lo, hi := e.Const(graph.Scalar(float32(c.lo))), e.Const(graph.Scalar(float32(c.hi)))
 	return []string{e.Emit("Clip", in[0].Shape, []string{in[0].Name, lo, hi})}
+}
+
+func liftClip(n *Node) []*G.Node {
+	lo, hi := n.Float("min", math.Inf(-1)), n.Float("max", math.Inf(1))
+	if n.Opset >= 11 {
+		lo, hi = n.ScalarIn(1, lo), n.ScalarIn(2, hi)
+	}
+	lo, hi = max(lo, -math.MaxFloat32), min(hi, math.MaxFloat32) // a limit that is absent, as the exporter may write it
+	return []*G.Node{Clip(n.X(0), lo, hi)}
 }

@@ -78,3 +78,11 @@ func emitConcat(e graph.Emitter, axis int, out graph.Shape, in []string) string 
 	}
 	return e.Emit("Concat", out, in, graph.Attr{Name: "axis", Value: axis})
 }
+
+func liftConcat(n *Node) []*G.Node {
+	xs := make([]*G.Node, len(n.In))
+	for i := range xs {
+		xs[i] = n.X(i)
+	}
+	return []*G.Node{Concat(n.Int("axis", 0), xs...)}
+}

@@ -89,7 +89,7 @@ func (c conv) Eval(in []graph.Array) []graph.Array {
 		}
 	}
 	c.columns(x.Shape, w.Shape, y.Shape, func(n, g int, index []int, cols []float64, rows, k, p int) {
-		gather(cols, index, x.F)
+		collect(cols, index, x.F)
 		gemm(false, false, rows, p, k, w.F[g*rows*k:], cols, 1, y.F[(n*y.Shape[1]+g*rows)*p:])
 	})
 	return []graph.Array{y}
@@ -127,7 +127,7 @@ func (c ConvAttrs) columns(x, w, y graph.Shape, visit func(n, g int, index []int
 	}
 }
 
-func gather(dst []float64, index []int, src []float64) {
+func collect(dst []float64, index []int, src []float64) {
 	for i, at := range index {
 		dst[i] = 0
 		if at >= 0 {
@@ -155,4 +155,55 @@ func (c conv) Lower(e graph.Emitter, in []graph.Operand) []string {
 	}
 	w := in[1].Shape
 	return []string{e.Emit("Conv", c.Infer(shapes)[0], names(in), c.onnx(w[2], w[3])...)}
+}
+
+// liftConv reads a Conv of two dimensions.
+func liftConv(n *Node) []*G.Node {
+	x, w := n.X(0), n.X(1)
+	if len(graph.ShapeOf(x)) != 4 {
+		n.fail("only images [N,C,H,W] can be convolved")
+	}
+	k := graph.ShapeOf(w)[2:]
+	a := ConvAttrs{
+		Strides:   pair(n.Ints("strides", 1, 1)),
+		Dilations: pair(n.Ints("dilations", 1, 1)),
+		Group:     n.Int("group", 1),
+	}
+	a.Pads = n.pads(graph.ShapeOf(x)[2:], []int(k), a.Strides, a.Dilations)
+	return []*G.Node{Conv(x, w, n.Optional(2), a)}
+}
+
+func pair(v []int) [2]int {
+	if len(v) != 2 {
+		graph.Fail("Conv", nil, "%v must be two numbers, for H and W", v)
+	}
+	return [2]int{v[0], v[1]}
+}
+
+// pads are the zeros around a window's image: as stated, or worked out for auto_pad.
+func (n *Node) pads(image, kernel []int, strides, dilations [2]int) [4]int {
+	switch auto := n.String("auto_pad", "NOTSET"); auto {
+	case "NOTSET":
+		p := n.Ints("pads", 0, 0, 0, 0)
+		if len(p) != 4 {
+			n.fail("pads %v must be four numbers", p)
+		}
+		return [4]int{p[0], p[1], p[2], p[3]}
+	case "VALID":
+		return [4]int{}
+	case "SAME_UPPER", "SAME_LOWER":
+		var pads [4]int
+		for i := range 2 {
+			out := (image[i] + strides[i] - 1) / strides[i]
+			all := max(0, (out-1)*strides[i]+dilations[i]*(kernel[i]-1)+1-image[i])
+			pads[i], pads[i+2] = all/2, all-all/2
+			if auto == "SAME_LOWER" {
+				pads[i], pads[i+2] = pads[i+2], pads[i]
+			}
+		}
+		return pads
+	default:
+		n.fail("auto_pad %q is unknown", auto)
+		return [4]int{}
+	}
 }

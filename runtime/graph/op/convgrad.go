@@ -91,7 +91,7 @@ func (c convGradW) Eval(in []graph.Array) []graph.Array {
 	x, dy := in[0], in[1]
 	dw := graph.Zeros(c.w)
 	c.columns(x.Shape, c.w, dy.Shape, func(n, g int, index []int, cols []float64, rows, k, p int) {
-		gather(cols, index, x.F)
+		collect(cols, index, x.F)
 		gemm(false, true, rows, k, p, dy.F[(n*dy.Shape[1]+g*rows)*p:], cols, 1, dw.F[g*rows*k:])
 	})
 	return []graph.Array{dw}

@@ -1,6 +1,8 @@
 package op
 
 import (
+	"slices"
+
 	G "gorgonia.org/gorgonia"
 
 	"distill/runtime/graph"
@@ -42,4 +44,58 @@ func (expand) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
 
 func (o expand) Lower(e graph.Emitter, in []graph.Operand) []string {
 	return []string{e.Emit("Expand", o.to, []string{in[0].Name, graph.ConstInts(e, o.to...)})}
+}
+
+// expandBatch repeats its first input along the first axis, as often as its second input is long there.
+type expandBatch struct{}
+
+// ExpandBatch repeats x [1,…] along its first axis, to the first size of like; no gradient flows to like. Other than Expand
+// it can be exported for any batch size.
+func ExpandBatch(x, like *G.Node) *G.Node { return graph.Apply(expandBatch{}, x, like) }
+
+func (expandBatch) Name() string   { return "ExpandBatch" }
+func (expandBatch) Wrt(i int) bool { return i == 0 }
+
+func (expandBatch) Infer(in []graph.Shape) []graph.Shape {
+	arity("ExpandBatch", in, 2)
+	if len(in[0]) < 1 || len(in[1]) < 1 || in[0][0] != 1 {
+		graph.Fail("ExpandBatch", in, "needs [1,…] and a tensor of rank 1 or more")
+	}
+	s := in[0].Clone()
+	s[0] = in[1][0]
+	return one(s)
+}
+
+func (o expandBatch) Eval(in []graph.Array) []graph.Array {
+	return expand{to: o.Infer([]graph.Shape{in[0].Shape, in[1].Shape})[0]}.Eval(in[:1])
+}
+
+func (expandBatch) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
+	return []*G.Node{sumTo(dy, graph.ShapeOf(in[0])), nil}
+}
+
+// Lower reads the batch size from like, so that the exported model holds none.
+func (o expandBatch) Lower(e graph.Emitter, in []graph.Operand) []string {
+	x, like := in[0], in[1]
+	size := e.Emit("Shape", graph.Shape{len(like.Shape)}, []string{like.Name})
+	batch := emitSlice(e, graph.Operand{Name: size, Shape: graph.Shape{len(like.Shape)}}, Range{To: 1})
+	to := emitConcat(e, 0, graph.Shape{len(x.Shape)}, []string{batch.Name, graph.ConstInts(e, x.Shape[1:]...)})
+	return []string{e.Emit("Expand", o.Infer([]graph.Shape{x.Shape, like.Shape})[0], []string{x.Name, to})}
+}
+
+// liftExpand broadcasts both ways, as ONNX does: a size of 1 in the shape keeps the input's.
+func liftExpand(n *Node) []*G.Node {
+	x := n.X(0)
+	to, ok := broadcast(graph.ShapeOf(x), graph.Shape(n.IntsIn(1)))
+	if !ok {
+		n.fail("does not stretch to %v", n.IntsIn(1))
+	}
+	if slices.Contains(n.In[1].Free, true) {
+		s := graph.ShapeOf(x)
+		if n.Like == nil || slices.Contains(n.In[1].Free[1:], true) || len(s) != len(to) || s[0] != 1 {
+			n.fail("stretches to %v, which depends on the batch size beyond its first axis", to)
+		}
+		return []*G.Node{ExpandBatch(Expand(x, append(graph.Shape{1}, to[1:]...)), n.Like)}
+	}
+	return []*G.Node{Expand(x, to)}
 }

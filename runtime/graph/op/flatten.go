@@ -36,3 +36,13 @@ func (f flatten) Lower(e graph.Emitter, in []graph.Operand) []string {
 	out := f.Infer([]graph.Shape{in[0].Shape})[0]
 	return []string{e.Emit("Flatten", out, names(in), graph.Attr{Name: "axis", Value: 1})}
 }
+
+func liftFlatten(n *Node) []*G.Node {
+	x := graph.ShapeOf(n.X(0))
+	switch n.Int("axis", 1) {
+	case 1, 1 - len(x):
+		return []*G.Node{Flatten(n.X(0))}
+	}
+	n.fail("only axis 1 is supported")
+	return nil
+}

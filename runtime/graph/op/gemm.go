@@ -43,3 +43,30 @@ func (linear) Lower(e graph.Emitter, in []graph.Operand) []string {
 	out := graph.Shape{in[0].Shape[0], in[1].Shape[0]}
 	return []string{e.Emit("Gemm", out, names(in), graph.Attr{Name: "transB", Value: 1})}
 }
+
+// liftGemm reads alpha·A·B + beta·C. A dense layer as PyTorch writes it is a Gemm again; anything else is made of its parts.
+func liftGemm(n *Node) []*G.Node {
+	a, b, c := n.X(0), n.X(1), n.Optional(2)
+	alpha, beta := n.Float("alpha", 1), n.Float("beta", 1)
+	ta, tb := n.Int("transA", 0) == 1, n.Int("transB", 0) == 1
+	if !ta && tb && alpha == 1 && beta == 1 && c != nil && graph.ShapeOf(c).Equal(graph.ShapeOf(b)[:1]) {
+		return []*G.Node{Gemm(a, b, c)}
+	}
+	if ta {
+		a = Transpose(a, 1, 0)
+	}
+	if tb {
+		b = Transpose(b, 1, 0)
+	}
+	y := MatMul(a, b)
+	if alpha != 1 {
+		y = Scale(y, alpha)
+	}
+	if c != nil && beta != 0 {
+		if beta != 1 {
+			c = Scale(c, beta)
+		}
+		y = Add(y, c)
+	}
+	return []*G.Node{y}
+}

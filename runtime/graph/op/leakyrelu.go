@@ -35,3 +35,7 @@ func (l leaky) Grad(in []*G.Node, _, dout *G.Node) []*G.Node {
 func (l leaky) Lower(e graph.Emitter, in []graph.Operand) []string {
 	return []string{e.Emit("LeakyRelu", in[0].Shape, names(in), graph.Attr{Name: "alpha", Value: float32(l.alpha)})}
 }
+
+func liftLeakyRelu(n *Node) []*G.Node {
+	return []*G.Node{LeakyRelu(n.X(0), n.Float("alpha", 0.01))}
+}

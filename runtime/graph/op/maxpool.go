@@ -83,3 +83,11 @@ func (p maxPoolGrad) Lower(e graph.Emitter, in []graph.Operand) []string {
 		graph.Attr{Name: "axis", Value: 0}, graph.Attr{Name: "reduction", Value: "add"})
 	return []string{emitReshape(e, sum, p.x, nil)}
 }
+
+func liftMaxPool(n *Node) []*G.Node {
+	if n.Int("storage_order", 0) != 0 {
+		n.fail("column-major indices are not supported")
+	}
+	y := MaxPool(n.X(0), n.poolAttrs(graph.ShapeOf(n.X(0))))
+	return []*G.Node{y, graph.Output(y, 1)}
+}

@@ -72,3 +72,18 @@ func emitPad(e graph.Emitter, x graph.Operand, before, after []int) graph.Operan
 	pads := graph.ConstInts(e, append(append([]int(nil), before...), after...)...)
 	return graph.Operand{Name: e.Emit("Pad", s, []string{x.Name, pads}), Shape: s}
 }
+
+// liftPad reads a Pad by zeros.
+func liftPad(n *Node) []*G.Node {
+	x := n.X(0)
+	pads := n.Ints("pads")
+	value := n.Float("value", 0)
+	if n.Opset >= 11 {
+		pads, value = n.IntsIn(1), n.ScalarIn(2, 0)
+	}
+	rank := len(graph.ShapeOf(x))
+	if mode := n.String("mode", "constant"); mode != "constant" || value != 0 || n.Has(3) || len(pads) != 2*rank {
+		n.fail("only padding by zeros on every axis is supported, not mode %q by %v", mode, value)
+	}
+	return []*G.Node{Pad(x, pads[:rank], pads[rank:])}
+}

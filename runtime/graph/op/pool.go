@@ -58,3 +58,19 @@ func (a PoolAttrs) windows(x, y graph.Shape, visit func(i int, under []int)) {
 		visit(i, under)
 	}
 }
+
+// poolAttrs reads the window of a pooling node.
+func (n *Node) poolAttrs(x graph.Shape) PoolAttrs {
+	if len(x) != 4 {
+		n.fail("only images [N,C,H,W] can be pooled")
+	}
+	if n.Int("ceil_mode", 0) != 0 {
+		n.fail("ceil_mode is not supported; export the network with ceil_mode=False")
+	}
+	if d := pair(n.Ints("dilations", 1, 1)); d != [2]int{1, 1} {
+		n.fail("dilated windows are not supported")
+	}
+	a := PoolAttrs{Kernel: pair(n.Ints("kernel_shape")), Strides: pair(n.Ints("strides", 1, 1))}
+	a.Pads = n.pads(x[2:], a.Kernel[:], a.Strides, [2]int{1, 1})
+	return a
+}

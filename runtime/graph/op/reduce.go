@@ -106,7 +106,7 @@ func (r reduce) Grad(in []*G.Node, out, dout *G.Node) []*G.Node {
 	}
 	dx := Expand(Reshape(dout, kept...), s)
 	if r.name == "ReduceMax" {
-		dx = Mul(dx, equal(in[0], Expand(Reshape(out, kept...), s)))
+		dx = Mul(dx, Equal(in[0], Expand(Reshape(out, kept...), s)))
 	}
 	return []*G.Node{dx}
 }

@@ -67,3 +67,25 @@ func emitReshape(e graph.Emitter, x string, out graph.Shape, to []int) string {
 	}
 	return e.Emit("Reshape", out, []string{x, graph.ConstInts(e, to...)})
 }
+
+// liftReshape reads a Reshape. A size that depends on the batch becomes −1, so that what is exported again takes any.
+func liftReshape(n *Node) []*G.Node {
+	to := slices.Clone(n.IntsIn(1))
+	if n.Int("allowzero", 0) != 0 && slices.Contains(to, 0) {
+		n.fail("allowzero is not supported")
+	}
+	free := -1
+	for i, depends := range n.In[1].Free {
+		if !depends {
+			continue
+		}
+		if free >= 0 || slices.Contains(to, -1) {
+			n.fail("more than one size depends on the batch")
+		}
+		free = i
+	}
+	if free >= 0 {
+		to[free] = -1
+	}
+	return []*G.Node{Reshape(n.X(0), to...)}
+}

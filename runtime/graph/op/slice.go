@@ -177,3 +177,55 @@ func (o sliceGrad) Lower(e graph.Emitter, in []graph.Operand) []string {
 	}
 	return []string{emitPad(e, x, before, after).Name}
 }
+
+// liftSlice reads a Slice by constant, positive steps.
+func liftSlice(n *Node) []*G.Node {
+	x := n.X(0)
+	s := graph.ShapeOf(x)
+	from, to, axes := n.Ints("starts"), n.Ints("ends"), n.Ints("axes")
+	var steps []int
+	if n.Opset >= 10 {
+		from, to, axes = n.IntsIn(1), n.IntsIn(2), nil
+		if n.Has(3) {
+			axes = n.IntsIn(3)
+		}
+		if n.Has(4) {
+			steps = n.IntsIn(4)
+		}
+	}
+	if len(to) != len(from) || len(axes) > 0 && len(axes) != len(from) || len(steps) > 0 && len(steps) != len(from) {
+		n.fail("starts, ends, axes and steps differ in length")
+	}
+	var ranges []Range
+	for i := range from {
+		r := Range{Axis: i, From: from[i], To: to[i], Step: 1}
+		if len(axes) > 0 {
+			r.Axis = axisOf("Slice", axes[i], s)
+		}
+		if len(steps) > 0 {
+			r.Step = steps[i]
+		}
+		if r.Step < 1 {
+			n.fail("a step of %d is not supported", r.Step)
+		}
+		size := s[r.Axis]
+		if r.From < 0 {
+			r.From = max(0, r.From+size)
+		}
+		if r.To < 0 {
+			r.To += size
+		}
+		if r.To >= size {
+			r.To = 0 // the end
+		} else if r.To <= r.From {
+			n.fail("the range %d:%d of axis %d is empty", from[i], to[i], r.Axis)
+		}
+		if r.From > 0 || r.To > 0 || r.Step > 1 {
+			ranges = append(ranges, r)
+		}
+	}
+	if len(ranges) == 0 {
+		return []*G.Node{x}
+	}
+	return []*G.Node{Slice(x, ranges...)}
+}

@@ -76,3 +76,20 @@ func (o softmax) Grad(_ []*G.Node, y, dy *G.Node) []*G.Node {
 func (o softmax) Lower(e graph.Emitter, in []graph.Operand) []string {
 	return []string{e.Emit(o.Name(), in[0].Shape, names(in), graph.Attr{Name: "axis", Value: o.axis})}
 }
+
+// liftSoftmax reads a Softmax or LogSoftmax; before opset 13 it goes over all axes from its axis on.
+func liftSoftmax(f func(x *G.Node, axis int) *G.Node) func(n *Node) []*G.Node {
+	return func(n *Node) []*G.Node {
+		x := n.X(0)
+		if n.Opset >= 13 {
+			return []*G.Node{f(x, n.Int("axis", -1))}
+		}
+		s := graph.ShapeOf(x)
+		axis := axisOf(n.Op, n.Int("axis", 1), s)
+		if axis == len(s)-1 {
+			return []*G.Node{f(x, axis)}
+		}
+		flat := Reshape(x, s[:axis].Size(), s[axis:].Size())
+		return []*G.Node{Reshape(f(flat, 1), s...)}
+	}
+}

@@ -8,7 +8,7 @@ import (
 	"distill/runtime/graph"
 )
 
-// Squeeze drops axes of size 1; Unsqueeze is a Reshape that puts them in.
+// Squeeze drops axes of size 1.
 func Squeeze(x *G.Node, axes ...int) *G.Node { return graph.Apply(squeeze{axes: axes}, x) }
 
 type squeeze struct {
@@ -44,4 +44,16 @@ func (squeeze) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
 func (q squeeze) Lower(e graph.Emitter, in []graph.Operand) []string {
 	out := q.Infer([]graph.Shape{in[0].Shape})[0]
 	return []string{e.Emit("Squeeze", out, []string{in[0].Name, graph.ConstInts(e, q.axes...)})}
+}
+
+func liftSqueeze(n *Node) []*G.Node {
+	axes := n.Axes(1)
+	if len(axes) == 0 {
+		for i, d := range graph.ShapeOf(n.X(0)) {
+			if d == 1 {
+				axes = append(axes, i)
+			}
+		}
+	}
+	return []*G.Node{Squeeze(n.X(0), axes...)}
 }

@@ -2,6 +2,7 @@ package op
 
 import (
 	"math"
+	"slices"
 	"strconv"
 
 	G "gorgonia.org/gorgonia"
@@ -14,6 +15,8 @@ import (
 type Row struct {
 	Name     string // in ONNX
 	Examples []Example
+	// Lift applies the operator as a node of an ONNX model states it; nil for what is no ONNX operator.
+	Lift func(n *Node) []*G.Node
 }
 
 // Example applies an operator to inputs of the given shapes.
@@ -88,6 +91,21 @@ func positive(list []Example) []Example {
 	return list
 }
 
+// wide is for what bends at ±3.
+func wide(list []Example) []Example {
+	for i := range list {
+		list[i].Lo, list[i].Hi = -5, 5
+	}
+	return list
+}
+
+func notSmooth(list []Example) []Example {
+	for i := range list {
+		list[i].Wrt = -1
+	}
+	return list
+}
+
 func on2(f func(a, b *G.Node) *G.Node) []Example {
 	build := func(in []*G.Node) *G.Node { return f(in[0], in[1]) }
 	return []Example{
@@ -112,6 +130,28 @@ func onReduce(f func(x *G.Node, axes []int, keep bool) *G.Node) []Example {
 	}
 }
 
+func onMany(f func(xs ...*G.Node) *G.Node) []Example {
+	build := func(in []*G.Node) *G.Node { return f(in...) }
+	return []Example{
+		ex(build, graph.Shape{2, 3}, graph.Shape{2, 3}),
+		ex(build, graph.Shape{2, 3, 4}, graph.Shape{4}, graph.Shape{3, 1}),
+		ex(build, graph.Shape{}, graph.Shape{1, 5}),
+	}
+}
+
+func onGather(axis int, shape graph.Shape, indices []int64, x graph.Shape) Example {
+	return ex(func(in []*G.Node) *G.Node { return Gather(in[0], axis, graph.Array{Shape: shape, I: indices}) }, x)
+}
+
+func onGroupNorm(groups int, x graph.Shape) Example {
+	c := graph.Shape{x[1]}
+	return ex(func(in []*G.Node) *G.Node { return GroupNorm(in[0], in[1], in[2], groups, 1e-5) }, x, c, c)
+}
+
+func onWhere(cond graph.Array, a, b graph.Shape) Example {
+	return ex(func(in []*G.Node) *G.Node { return Where(graph.Const(in[0], cond), in[0], in[1]) }, a, b)
+}
+
 func onConv(bias bool, a ConvAttrs, x, w graph.Shape) Example {
 	if !bias {
 		return ex(func(in []*G.Node) *G.Node { return Conv(in[0], in[1], nil, a) }, x, w)
@@ -129,19 +169,20 @@ func same(p int) [4]int { return [4]int{p, p, p, p} }
 
 // Table lists the operators that networks and losses are built from.
 var Table = []Row{
-	{"Abs", on1(Abs, some...)},
-	{"Add", on2(Add)},
+	{"Abs", on1(Abs, some...), lift1(Abs)},
+	{"Add", on2(Add), lift2(Add)},
+	{"And", notSmooth(on2(func(a, b *G.Node) *G.Node { return Mul(Greater(a, b), Less(a, Scalar(a, 1))) })), liftComparison(Mul)},
 	{"AveragePool", []Example{
 		onPool(AveragePool, PoolAttrs{Kernel: [2]int{2, 2}, Strides: [2]int{2, 2}}, graph.Shape{2, 3, 6, 4}),
 		onPool(AveragePool, PoolAttrs{Kernel: [2]int{3, 2}, Strides: [2]int{2, 1}, Pads: [4]int{1, 0, 1, 1}}, graph.Shape{1, 2, 7, 5}),
 		onPool(AveragePool, PoolAttrs{Kernel: [2]int{3, 3}, Pads: same(1), ExcludePad: true}, graph.Shape{1, 2, 4, 5}),
-	}},
+	}, liftAveragePool},
 	{"BatchNormalization", []Example{
 		{In: []graph.Shape{{2, 3, 2, 2}, {3}, {3}, {3}, {3}}, Lo: 0.3, Hi: 2, Wrt: 3,
 			Build: func(in []*G.Node) *G.Node { return BatchNorm(in[0], in[1], in[2], in[3], in[4], 1e-5) }},
 		{In: []graph.Shape{{4, 3}, {3}, {3}, {3}, {3}}, Lo: 0.3, Hi: 2, Wrt: 3,
 			Build: func(in []*G.Node) *G.Node { return BatchNorm(in[0], in[1], in[2], in[3], in[4], 1e-5) }},
-	}},
+	}, liftBatchNorm},
 	{"BatchNormalizationTraining", []Example{
 		ex(func(in []*G.Node) *G.Node { y, _, _ := BatchNormTraining(in[0], in[1], in[2], 1e-5); return y },
 			graph.Shape{3, 2, 4, 3}, graph.Shape{2}, graph.Shape{2}),
@@ -151,12 +192,15 @@ var Table = []Row{
 			Build: func(in []*G.Node) *G.Node { _, mean, _ := BatchNormTraining(in[0], in[1], in[2], 1e-5); return mean }},
 		{In: []graph.Shape{{3, 2, 4, 3}, {2}, {2}}, Wrt: -1,
 			Build: func(in []*G.Node) *G.Node { _, _, v := BatchNormTraining(in[0], in[1], in[2], 1e-5); return v }},
-	}},
-	{"Clip", on1(func(x *G.Node) *G.Node { return Clip(x, -0.5, 1) }, some...)},
+	}, nil},
+	{"Cast", on1(identity, graph.Shape{2, 3}), liftCast},
+	{"Ceil", on1(Ceil, some...), lift1(Ceil)},
+	{"Celu", on1(func(x *G.Node) *G.Node { return Celu(x, 1.5) }, some...), liftCelu},
+	{"Clip", on1(func(x *G.Node) *G.Node { return Clip(x, -0.5, 1) }, some...), liftClip},
 	{"Concat", []Example{
 		ex(func(in []*G.Node) *G.Node { return Concat(1, in...) }, graph.Shape{2, 1, 3}, graph.Shape{2, 4, 3}, graph.Shape{2, 2, 3}),
 		ex(func(in []*G.Node) *G.Node { return Concat(-1, in...) }, graph.Shape{2, 3}, graph.Shape{2, 1}),
-	}},
+	}, liftConcat},
 	{"Conv", []Example{
 		onConv(false, ConvAttrs{Pads: same(1)}, graph.Shape{2, 3, 5, 6}, graph.Shape{4, 3, 3, 3}),
 		onConv(true, ConvAttrs{}, graph.Shape{2, 3, 5, 4}, graph.Shape{2, 3, 1, 1}),
@@ -171,23 +215,73 @@ var Table = []Row{
 		onConv(true, ConvAttrs{Strides: [2]int{2, 2}, Pads: same(1)}, graph.Shape{1, 16, 6, 6}, graph.Shape{32, 16, 3, 3}),
 		onConv(false, ConvAttrs{Group: 16, Pads: same(1)}, graph.Shape{1, 16, 4, 5}, graph.Shape{16, 1, 3, 3}),
 		onConv(true, ConvAttrs{Pads: same(1)}, graph.Shape{2, 3, 5, 4}, graph.Shape{16, 3, 3, 3}),
-	}},
-	{"Div", positive(on2(Div))},
-	{"Erf", on1(Erf, some...)},
-	{"Exp", on1(Exp, some...)},
+	}, liftConv},
+	{"Cos", on1(Cos, some...), lift1(Cos)},
+	{"DepthToSpace", []Example{
+		ex(func(in []*G.Node) *G.Node { return DepthToSpace(in[0], 2, true) }, graph.Shape{2, 8, 3, 2}),
+		ex(func(in []*G.Node) *G.Node { return DepthToSpace(in[0], 3, false) }, graph.Shape{1, 9, 1, 2}),
+	}, liftDepthToSpace},
+	{"Div", positive(on2(Div)), lift2(Div)},
+	{"Dropout", on1(identity, graph.Shape{2, 3}), lift1(identity)},
+	{"Elu", on1(func(x *G.Node) *G.Node { return Elu(x, 0.7) }, some...), liftElu},
+	{"Equal", notSmooth(on2(Equal)), liftComparison(Equal)},
+	{"Erf", on1(Erf, some...), lift1(Erf)},
+	{"Exp", on1(Exp, some...), lift1(Exp)},
 	{"Expand", []Example{
 		ex(func(in []*G.Node) *G.Node { return Expand(in[0], graph.Shape{2, 3, 4}) }, graph.Shape{3, 1}),
 		ex(func(in []*G.Node) *G.Node { return Expand(in[0], graph.Shape{2, 2}) }, graph.Shape{}),
-	}},
-	{"Flatten", on1(Flatten, graph.Shape{2, 3, 2}, graph.Shape{3, 2}, graph.Shape{4})},
+	}, liftExpand},
+	{"ExpandBatch", []Example{
+		{In: []graph.Shape{{1, 3}, {4, 2}}, Wrt: 1, Build: func(in []*G.Node) *G.Node { return ExpandBatch(in[0], in[1]) }},
+		{In: []graph.Shape{{1, 2, 3}, {1}}, Wrt: 1, Build: func(in []*G.Node) *G.Node { return ExpandBatch(in[0], in[1]) }},
+	}, nil},
+	{"Flatten", on1(Flatten, graph.Shape{2, 3, 2}, graph.Shape{3, 2}, graph.Shape{4}), liftFlatten},
+	{"Floor", on1(Floor, some...), lift1(Floor)},
+	{"Gather", []Example{
+		ex(func(in []*G.Node) *G.Node { return Index(in[0], 1, 0) }, graph.Shape{2, 4, 3}),
+		ex(func(in []*G.Node) *G.Node { return Index(in[0], -1, -1) }, graph.Shape{1, 5}),
+		onGather(0, graph.Shape{2, 3}, []int64{3, 0, 0, 1, -1, 3}, graph.Shape{4, 2}),
+		onGather(-2, graph.Shape{3}, []int64{2, 2, 0}, graph.Shape{2, 3, 2}),
+		onGather(1, graph.Shape{1}, []int64{1}, graph.Shape{2, 3, 2}),
+	}, liftGather},
+	{"Gelu", append(on1(Gelu, some...), on1(GeluTanh, some...)...), liftGelu},
 	{"Gemm", []Example{
 		ex(func(in []*G.Node) *G.Node { return Gemm(in[0], in[1], in[2]) }, graph.Shape{3, 4}, graph.Shape{2, 4}, graph.Shape{2}),
 		ex(func(in []*G.Node) *G.Node { return Gemm(in[0], in[1], in[2]) }, graph.Shape{1, 5}, graph.Shape{3, 5}, graph.Shape{3}),
-	}},
-	{"GlobalAveragePool", on1(GlobalAveragePool, graph.Shape{2, 3, 4, 5}, graph.Shape{1, 2, 1, 1})},
-	{"LeakyRelu", on1(func(x *G.Node) *G.Node { return LeakyRelu(x, 0.1) }, some...)},
-	{"Log", positive(on1(Log, some...))},
-	{"LogSoftmax", on1(func(x *G.Node) *G.Node { return LogSoftmax(x, 1) }, graph.Shape{3, 5}, graph.Shape{2, 4, 3})},
+	}, liftGemm},
+	{"GlobalAveragePool", on1(GlobalAveragePool, graph.Shape{2, 3, 4, 5}, graph.Shape{1, 2, 1, 1}), lift1(GlobalAveragePool)},
+	{"GlobalMaxPool", on1(GlobalMaxPool, graph.Shape{2, 3, 4, 5}, graph.Shape{1, 2, 1, 1}), lift1(GlobalMaxPool)},
+	{"Greater", notSmooth(on2(Greater)), liftComparison(Greater)},
+	{"GreaterOrEqual", notSmooth(on2(GreaterOrEqual)), liftComparison(GreaterOrEqual)},
+	{"GroupNormalization", []Example{
+		onGroupNorm(2, graph.Shape{2, 4, 3, 2}),
+		onGroupNorm(1, graph.Shape{1, 3, 5}),
+	}, liftGroupNorm},
+	{"HardSigmoid", wide(append(on1(func(x *G.Node) *G.Node { return HardSigmoid(x, 1.0/6, 0.5) }, some...),
+		on1(func(x *G.Node) *G.Node { return HardSigmoid(x, 0.2, 0.4) }, some...)...)), liftHardSigmoid},
+	{"HardSwish", wide(on1(HardSwish, some...)), lift1(HardSwish)},
+	{"Identity", on1(identity, graph.Shape{2, 3}), lift1(identity)},
+	{"InstanceNormalization", []Example{
+		ex(func(in []*G.Node) *G.Node { return InstanceNorm(in[0], in[1], in[2], 1e-5) },
+			graph.Shape{2, 3, 4, 3}, graph.Shape{3}, graph.Shape{3}),
+		ex(func(in []*G.Node) *G.Node { return InstanceNorm(in[0], in[1], in[2], 1e-3) },
+			graph.Shape{1, 2, 7}, graph.Shape{2}, graph.Shape{2}),
+	}, liftInstanceNorm},
+	{"LayerNormalization", []Example{
+		ex(func(in []*G.Node) *G.Node { return LayerNorm(in[0], in[1], in[2], -1, 1e-5) },
+			graph.Shape{2, 3, 8}, graph.Shape{8}, graph.Shape{8}),
+		ex(func(in []*G.Node) *G.Node { return LayerNorm(in[0], in[1], in[2], -2, 1e-6) },
+			graph.Shape{1, 2, 3, 5}, graph.Shape{3, 5}, graph.Shape{3, 5}),
+		ex(func(in []*G.Node) *G.Node { return LayerNorm(in[0], in[1], nil, 1, 1e-5) }, graph.Shape{3, 7}, graph.Shape{7}),
+		ex(func(in []*G.Node) *G.Node { return LayerNorm(in[0], nil, nil, 0, 1e-5) }, graph.Shape{2, 5}),
+	}, liftLayerNorm},
+	{"LeakyRelu", on1(func(x *G.Node) *G.Node { return LeakyRelu(x, 0.1) }, some...), liftLeakyRelu},
+	{"Less", notSmooth(on2(Less)), liftComparison(Less)},
+	{"LessOrEqual", notSmooth(on2(LessOrEqual)), liftComparison(LessOrEqual)},
+	{"Log", positive(on1(Log, some...)), lift1(Log)},
+	{"LogSoftmax", on1(func(x *G.Node) *G.Node { return LogSoftmax(x, 1) }, graph.Shape{3, 5}, graph.Shape{2, 4, 3}), liftSoftmax(LogSoftmax)},
+	{"LpNormalization", append(on1(func(x *G.Node) *G.Node { return lpNorm(x, 2, -1) }, graph.Shape{3, 4}, graph.Shape{5}),
+		on1(func(x *G.Node) *G.Node { return lpNorm(x, 1, 1) }, graph.Shape{2, 3, 4})...), liftLpNorm},
 	{"MatMul", []Example{
 		ex(func(in []*G.Node) *G.Node { return MatMul(in[0], in[1]) }, graph.Shape{3, 4}, graph.Shape{4, 2}),
 		ex(func(in []*G.Node) *G.Node { return MatMul(in[0], in[1]) }, graph.Shape{2, 3, 4}, graph.Shape{4, 2}),
@@ -195,35 +289,80 @@ var Table = []Row{
 		ex(func(in []*G.Node) *G.Node { return MatMulT(in[0], in[1], false, true) }, graph.Shape{2, 3, 4}, graph.Shape{2, 5, 4}),
 		ex(func(in []*G.Node) *G.Node { return MatMulT(in[0], in[1], true, false) }, graph.Shape{4, 3}, graph.Shape{4, 2}),
 		ex(func(in []*G.Node) *G.Node { return MatMulT(in[0], in[1], true, true) }, graph.Shape{4, 3}, graph.Shape{2, 4}),
-	}},
+	}, lift2(MatMul)},
+	{"Max", onMany(Max), liftAll(Max)},
 	{"MaxPool", []Example{
 		onPool(MaxPool, PoolAttrs{Kernel: [2]int{2, 2}, Strides: [2]int{2, 2}}, graph.Shape{2, 3, 4, 6}),
 		onPool(MaxPool, PoolAttrs{Kernel: [2]int{3, 3}, Strides: [2]int{2, 2}, Pads: same(1)}, graph.Shape{2, 2, 7, 6}),
 		onPool(MaxPool, PoolAttrs{Kernel: [2]int{2, 3}}, graph.Shape{1, 1, 4, 5}),
-	}},
-	{"Mul", on2(Mul)},
-	{"Neg", on1(Neg, some...)},
-	{"Pad", on1(func(x *G.Node) *G.Node { return Pad(x, []int{0, 1}, []int{2, 0}) }, graph.Shape{2, 3})},
-	{"ReduceMax", onReduce(ReduceMax)},
-	{"ReduceMean", onReduce(ReduceMean)},
-	{"ReduceSum", onReduce(ReduceSum)},
-	{"Relu", on1(Relu, some...)},
+	}, liftMaxPool},
+	{"Mean", onMany(Mean), liftAll(Mean)},
+	{"Min", onMany(Min), liftAll(Min)},
+	{"Mish", on1(Mish, some...), lift1(Mish)},
+	{"Mul", on2(Mul), lift2(Mul)},
+	{"Neg", on1(Neg, some...), lift1(Neg)},
+	{"Not", notSmooth(on2(func(a, b *G.Node) *G.Node { return Not(Less(a, b)) })), lift1(Not)},
+	{"Or", notSmooth(on2(func(a, b *G.Node) *G.Node { return Max(Greater(a, b), Less(a, Scalar(a, -1))) })),
+		liftComparison(func(a, b *G.Node) *G.Node { return Max(a, b) })},
+	{"PRelu", []Example{
+		ex(func(in []*G.Node) *G.Node { return PRelu(in[0], in[1]) }, graph.Shape{2, 3, 2, 2}, graph.Shape{3, 1, 1}),
+		ex(func(in []*G.Node) *G.Node { return PRelu(in[0], in[1]) }, graph.Shape{1, 5}, graph.Shape{1}),
+		ex(func(in []*G.Node) *G.Node { return PRelu(in[0], in[1]) }, graph.Shape{2, 3}, graph.Shape{2, 3}),
+	}, lift2(PRelu)},
+	{"Pad", on1(func(x *G.Node) *G.Node { return Pad(x, []int{0, 1}, []int{2, 0}) }, graph.Shape{2, 3}), liftPad},
+	{"Pow", slices.Concat(
+		positive(on2(PowTensor)),
+		on1(func(x *G.Node) *G.Node { return Pow(x, 2) }, some...),
+		on1(func(x *G.Node) *G.Node { return Pow(x, 3) }, graph.Shape{2, 3}),
+		on1(func(x *G.Node) *G.Node { return Pow(x, 1) }, graph.Shape{2, 3}),
+		on1(func(x *G.Node) *G.Node { return Pow(x, 0) }, graph.Shape{2, 3}),
+		positive(on1(func(x *G.Node) *G.Node { return Pow(x, -0.5) }, graph.Shape{2, 3})),
+	), liftPow},
+	{"Reciprocal", positive(on1(Reciprocal, some...)), lift1(Reciprocal)},
+	{"ReduceL1", onReduce(ReduceL1), liftReduce(ReduceL1)},
+	{"ReduceL2", onReduce(ReduceL2), liftReduce(ReduceL2)},
+	{"ReduceLogSum", positive(onReduce(ReduceLogSum)), liftReduce(ReduceLogSum)},
+	{"ReduceLogSumExp", onReduce(ReduceLogSumExp), liftReduce(ReduceLogSumExp)},
+	{"ReduceMax", onReduce(ReduceMax), liftReduce(ReduceMax)},
+	{"ReduceMean", onReduce(ReduceMean), liftReduce(ReduceMean)},
+	{"ReduceMin", onReduce(ReduceMin), liftReduce(ReduceMin)},
+	{"ReduceSum", onReduce(ReduceSum), liftReduce(ReduceSum)},
+	{"ReduceSumSquare", onReduce(ReduceSumSquare), liftReduce(ReduceSumSquare)},
+	{"Relu", on1(Relu, some...), lift1(Relu)},
 	{"Reshape", []Example{
 		ex(func(in []*G.Node) *G.Node { return Reshape(in[0], 0, -1) }, graph.Shape{2, 3, 4}),
 		ex(func(in []*G.Node) *G.Node { return Reshape(in[0], 6, 4) }, graph.Shape{2, 3, 4}),
 		ex(func(in []*G.Node) *G.Node { return Reshape(in[0]) }, graph.Shape{1, 1}),
-	}},
-	{"Sigmoid", on1(Sigmoid, some...)},
+	}, liftReshape},
+	{"Round", on1(Round, some...), lift1(Round)},
+	{"Selu", on1(Selu, some...), liftSelu},
+	{"Sigmoid", on1(Sigmoid, some...), lift1(Sigmoid)},
+	{"Sign", on1(Sign, some...), lift1(Sign)},
+	{"Sin", on1(Sin, some...), lift1(Sin)},
 	{"Slice", []Example{
 		ex(func(in []*G.Node) *G.Node { return Slice(in[0], Range{Axis: 1, From: 1, To: 3}) }, graph.Shape{2, 4, 3}),
 		ex(func(in []*G.Node) *G.Node { return Slice(in[0], Range{Axis: 2, Step: 2}, Range{Axis: 3, Step: 2}) }, graph.Shape{2, 2, 4, 5}),
 		ex(func(in []*G.Node) *G.Node { return Slice(in[0], Range{Axis: -1, From: 1, To: 6, Step: 3}) }, graph.Shape{2, 7}),
-	}},
-	{"Softmax", on1(func(x *G.Node) *G.Node { return Softmax(x, -1) }, graph.Shape{3, 5}, graph.Shape{2, 4, 3})},
-	{"Softplus", on1(Softplus, some...)},
-	{"Sqrt", positive(on1(Sqrt, some...))},
-	{"Squeeze", on1(func(x *G.Node) *G.Node { return Squeeze(x, 1, -1) }, graph.Shape{2, 1, 3, 1})},
-	{"Sub", on2(Sub)},
-	{"Tanh", on1(Tanh, some...)},
-	{"Transpose", on1(func(x *G.Node) *G.Node { return Transpose(x, 2, 0, 1) }, graph.Shape{2, 3, 4})},
+	}, liftSlice},
+	{"Softmax", on1(func(x *G.Node) *G.Node { return Softmax(x, -1) }, graph.Shape{3, 5}, graph.Shape{2, 4, 3}), liftSoftmax(Softmax)},
+	{"Softplus", on1(Softplus, some...), lift1(Softplus)},
+	{"Softsign", on1(Softsign, some...), lift1(Softsign)},
+	{"SpaceToDepth", on1(func(x *G.Node) *G.Node { return SpaceToDepth(x, 2) }, graph.Shape{2, 3, 4, 2}), liftSpaceToDepth},
+	{"Split", []Example{
+		ex(func(in []*G.Node) *G.Node { return Split(in[0], 1, 1, 3)[1] }, graph.Shape{2, 4, 3}),
+		ex(func(in []*G.Node) *G.Node { return Split(in[0], -1, 2, 2, 1)[1] }, graph.Shape{1, 5}),
+	}, liftSplit},
+	{"Sqrt", positive(on1(Sqrt, some...)), lift1(Sqrt)},
+	{"Squeeze", on1(func(x *G.Node) *G.Node { return Squeeze(x, 1, -1) }, graph.Shape{2, 1, 3, 1}), liftSqueeze},
+	{"Sub", on2(Sub), lift2(Sub)},
+	{"Sum", onMany(Sum), liftAll(Sum)},
+	{"Tanh", on1(Tanh, some...), lift1(Tanh)},
+	{"Transpose", on1(func(x *G.Node) *G.Node { return Transpose(x, 2, 0, 1) }, graph.Shape{2, 3, 4}), liftTranspose},
+	{"Unsqueeze", append(on1(func(x *G.Node) *G.Node { return Unsqueeze(x, 1, -1) }, graph.Shape{2, 3}, graph.Shape{4}),
+		on1(func(x *G.Node) *G.Node { return Unsqueeze(x, 0) }, graph.Shape{})...), liftUnsqueeze},
+	{"Where", []Example{
+		onWhere(graph.Array{Shape: graph.Shape{2, 3}, F: []float64{1, 0, 0, 1, 1, 0}}, graph.Shape{2, 3}, graph.Shape{2, 3}),
+		onWhere(graph.Array{Shape: graph.Shape{3, 1}, F: []float64{1, 0, 1}}, graph.Shape{2, 1, 4}, graph.Shape{}),
+		ex(func(in []*G.Node) *G.Node { return Where(Less(in[0], in[1]), in[0], in[1]) }, graph.Shape{1, 5}, graph.Shape{5}),
+	}, liftWhere},
 }

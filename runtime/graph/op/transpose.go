@@ -62,3 +62,15 @@ func emitTranspose(e graph.Emitter, x graph.Operand, perm ...int) graph.Operand 
 	}
 	return graph.Operand{Name: e.Emit("Transpose", s, []string{x.Name}, graph.Attr{Name: "perm", Value: perm}), Shape: s}
 }
+
+// liftTranspose reads a Transpose; without perm it reverses the axes.
+func liftTranspose(n *Node) []*G.Node {
+	perm := n.Ints("perm")
+	if len(perm) == 0 {
+		rank := len(graph.ShapeOf(n.X(0)))
+		for i := range rank {
+			perm = append(perm, rank-1-i)
+		}
+	}
+	return []*G.Node{Transpose(n.X(0), perm...)}
+}

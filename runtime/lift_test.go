@@ -1,0 +1,177 @@
+package runtime
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	G "gorgonia.org/gorgonia"
+
+	"distill/runtime/graph"
+	"distill/runtime/graph/onnx"
+	"distill/runtime/graph/op"
+)
+
+// lifted reads a model and builds it at a batch size, for inference and as the gradient of its output's sum of squares.
+func lifted(t *testing.T, path string, mode graph.Mode, batch int) (*graph.Program, *graph.Store, onnx.Value) {
+	t.Helper()
+	m, err := onnx.Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := m.Lift(onnx.Lifting{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, out := n.Signature()
+	shape := []int{batch}
+	for _, d := range in.Shape[1:] {
+		shape = append(shape, d.Size)
+	}
+	p, err := graph.Build(mode, func(g *graph.Graph) {
+		x := g.Input(in.Name, graph.Float32, shape...)
+		y := n.Build(g, map[string]*G.Node{in.Name: x})[out.Name]
+		g.Output(out.Name, y)
+		if mode == graph.Training {
+			cost := op.ReduceMean(op.Mul(y, y), nil, false)
+			for _, d := range g.Grad(cost) {
+				g.Update(d.Name, op.Sub(d.Param, op.Scale(d.Grad, 1e-4)))
+			}
+			g.Output("cost", cost)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s graph.Store
+	if err := p.Fill(&s, 1); err != nil {
+		t.Fatal(err)
+	}
+	return p, &s, in
+}
+
+func wave(shape graph.Shape) graph.Tensor {
+	x := graph.NewTensor(graph.Float32, shape...)
+	for i := range x.F {
+		x.F[i] = float32(math.Sin(float64(i)*0.37) * 1.5)
+	}
+	return x
+}
+
+// models are those of the repository that can be lifted, and, where DISTILL_TEACHERS names a folder, those in it.
+func liftable(t *testing.T) []string {
+	paths := []string{"../models/cifar10_resnet56.onnx", "../testdata/goldens/student.onnx"}
+	if dir := os.Getenv("DISTILL_TEACHERS"); dir != "" {
+		more, err := filepath.Glob(filepath.Join(dir, "*.onnx"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range more {
+			if filepath.Base(path) != "mnist_cntk.onnx" { // its file fixes a batch of 1
+				paths = append(paths, path)
+			}
+		}
+	}
+	return paths
+}
+
+func TestLiftedModelComputesWhatItsFileDoes(t *testing.T) {
+	testInit(t)
+	for _, path := range liftable(t) {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file, err := NewSession(b, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			const batch = 3
+			p, s, in := lifted(t, path, graph.Inference, batch)
+			m, err := onnx.Lower(p, onnx.Lowering{Store: s, Batch: "batch"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := m.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			session, err := NewSession(again, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer session.Close()
+			// At another batch than it was lowered at: nothing of that may be left in it.
+			x := map[string]graph.Tensor{in.Name: wave(append(graph.Shape{batch + 2}, p.Inputs[0].Shape[1:]...))}
+			want, err := file.Run(x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := session.Run(x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, w := range want {
+				scale := 1.0
+				for _, v := range w.F {
+					scale = math.Max(scale, math.Abs(float64(v)))
+				}
+				for i, v := range w.F {
+					if d := math.Abs(float64(got[name].F[i] - v)); !(d <= 1e-4*scale) {
+						t.Fatalf("%s[%d]: lifted %g, file %g", name, i, got[name].F[i], v)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestLiftedModelTrains(t *testing.T) {
+	testInit(t)
+	for _, path := range liftable(t) {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			p, s, in := lifted(t, path, graph.Training, 4)
+			step, err := Compile(p, s, ONNXRuntime, Options{}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer step.Close()
+			x := map[string]graph.Tensor{in.Name: wave(p.Inputs[0].Shape)}
+			var costs []float32
+			for range 4 {
+				out, err := step.Run(x)
+				if err != nil {
+					t.Fatal(err)
+				}
+				costs = append(costs, out["cost"].F[0])
+			}
+			if !(costs[3] < costs[0]) {
+				t.Errorf("the cost does not fall: %v", costs)
+			}
+		})
+	}
+}
+
+func TestWhatCannotBeLiftedIsNamed(t *testing.T) {
+	m, err := onnx.Parse(lacking(t), "model")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := m.Lift(onnx.Lifting{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = graph.Build(graph.Inference, func(g *graph.Graph) {
+		g.Output("y", n.Build(g, map[string]*G.Node{"x": g.Input("x", graph.Float32, 2, 3)})["y"])
+	})
+	if err == nil || !strings.Contains(err.Error(), "Hardplus_0") {
+		t.Errorf("%v does not name the node", err)
+	}
+	if _, err := m.Lift(onnx.Lifting{Freeze: []string{"nothing*"}}); err == nil || !strings.Contains(err.Error(), `no weight is like "nothing*"`) {
+		t.Errorf("freezing what is not there: %v", err)
+	}
+}
