@@ -3,14 +3,11 @@ package onnx
 import (
 	"maps"
 	"math"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
-
-	"google.golang.org/protobuf/proto"
 
 	pb "distill/internal/onnxpb"
 	"distill/runtime/graph"
@@ -284,7 +281,7 @@ func arrays(prefix string, n int) (list []*graph.Array, ok bool) {
 
 func TestConstantsAgreeWithONNXNodeCases(t *testing.T) {
 	cases := nodeCases(t, "../../../testdata/onnx-node")
-	if len(cases) < 20 {
+	if len(cases) < 150 {
 		t.Fatalf("%d cases, which is too few", len(cases))
 	}
 	for _, c := range cases {
@@ -306,26 +303,6 @@ func TestConstantsAgreeWithONNXNodeCases(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func TestDamagedTensorFilesAreNamed(t *testing.T) {
-	dir := t.TempDir()
-	whole, err := proto.Marshal(encode("", graph.Floats([]float32{1, 2}, 2)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, b := range map[string][]byte{"empty.pb": {}, "cut.pb": whole[:len(whole)-1], "text.pb": []byte("not a tensor")} {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := ReadTensor(path); err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if _, err := ReadTensor(dir); err == nil {
-		t.Error("a folder is read as a tensor")
 	}
 }
 

@@ -189,7 +189,9 @@ func (n *Network) Build(g *graph.Graph, in map[string]*G.Node) map[string]*G.Nod
 		larger := map[string]*G.Node{}
 		for name, x := range in {
 			s := graph.ShapeOf(x)
-			s[0]++
+			if len(s) > 0 {
+				s[0]++
+			}
 			larger[name] = scratch.Input(name, graph.Float32, s...)
 		}
 		l := lifter{network: n, g: scratch, values: map[string]op.Input{}}
@@ -354,8 +356,11 @@ func (l *lifter) computed() map[string]graph.Array {
 func (l *lifter) outputs() map[string]*G.Node {
 	out := map[string]*G.Node{}
 	for _, o := range l.network.model.proto.Graph.Output {
-		v := l.values[o.GetName()]
-		if v.Tensor == nil {
+		v, made := l.values[o.GetName()]
+		switch {
+		case !made:
+			graph.Fail("output "+o.GetName(), nil, "no operator that is lifted gives it")
+		case v.Tensor == nil:
 			graph.Fail("output "+o.GetName(), nil, "it does not depend on the input")
 		}
 		out[o.GetName()] = v.Tensor

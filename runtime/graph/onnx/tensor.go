@@ -155,6 +155,10 @@ func decode(t *pb.TensorProto) (graph.Tensor, error) {
 		return ints(func(i int) int64 { return int64(le.Uint64(raw[8*i:])) })
 	case typ == pb.TensorProto_INT64:
 		return ints(func(i int) int64 { return t.Int64Data[i] })
+	case typ == pb.TensorProto_BOOL && raw != nil:
+		return ints(func(i int) int64 { return int64(raw[i]) })
+	case typ == pb.TensorProto_BOOL:
+		return ints(func(i int) int64 { return int64(t.Int32Data[i]) })
 	case typ == pb.TensorProto_INT32 && raw != nil:
 		return ints(func(i int) int64 { return int64(int32(le.Uint32(raw[4*i:]))) })
 	case typ == pb.TensorProto_INT32:

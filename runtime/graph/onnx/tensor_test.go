@@ -61,13 +61,13 @@ func TestInitializersOfEveryNumberTypeAreDecoded(t *testing.T) {
 func TestInitializersThatCannotBeDecodedSayWhy(t *testing.T) {
 	p := network()
 	p.Graph.Initializer = append(p.Graph.Initializer,
-		&pb.TensorProto{Name: proto.String("mask"), DataType: proto.Int32(int32(pb.TensorProto_BOOL)), Int32Data: []int32{1}},
+		&pb.TensorProto{Name: proto.String("mask"), DataType: proto.Int32(int32(pb.TensorProto_STRING)), StringData: [][]byte{{1}}},
 		&pb.TensorProto{Name: proto.String("far"), DataType: proto.Int32(int32(pb.TensorProto_FLOAT)), Dims: []int64{1 << 30},
 			DataLocation: pb.TensorProto_EXTERNAL.Enum(),
 			ExternalData: []*pb.StringStringEntryProto{{Key: proto.String("location"), Value: proto.String("weights.bin")}}})
 	m := parsed(t, p)
 	for name, want := range map[string]string{
-		"mask":  `initializer "mask": bool elements cannot be decoded`,
+		"mask":  `initializer "mask": string elements cannot be decoded`,
 		"far":   `initializer "far": its data lies in another file`,
 		"ghost": `no initializer "ghost"`,
 	} {

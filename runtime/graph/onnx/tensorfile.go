@@ -33,6 +33,10 @@ func readTensor(path string) (graph.Tensor, error) {
 	if err != nil {
 		return graph.Tensor{}, bare(err)
 	}
+	return parseTensor(b)
+}
+
+func parseTensor(b []byte) (graph.Tensor, error) {
 	var t pb.TensorProto
 	if err := (proto.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(b, &t); err != nil {
 		return graph.Tensor{}, fmt.Errorf("not a tensor, or a damaged one: %w", err)

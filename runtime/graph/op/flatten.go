@@ -37,12 +37,20 @@ func (f flatten) Lower(e graph.Emitter, in []graph.Operand) []string {
 	return []string{e.Emit("Flatten", out, names(in), graph.Attr{Name: "axis", Value: 1})}
 }
 
+// liftFlatten reads a Flatten; at another axis than 1 it is a Reshape.
 func liftFlatten(n *Node) []*G.Node {
 	x := graph.ShapeOf(n.X(0))
-	switch n.Int("axis", 1) {
-	case 1, 1 - len(x):
-		return []*G.Node{Flatten(n.X(0))}
+	axis := n.Int("axis", 1)
+	if axis < 0 {
+		axis += len(x)
 	}
-	n.fail("only axis 1 is supported")
-	return nil
+	switch {
+	case axis < 0 || axis > len(x):
+		n.fail("there is no axis %d", n.Int("axis", 1))
+	case axis == 1:
+		return []*G.Node{Flatten(n.X(0))}
+	case axis == 0:
+		return []*G.Node{Reshape(n.X(0), 1, -1)}
+	}
+	return []*G.Node{Reshape(n.X(0), -1, x[axis:].Size())}
 }

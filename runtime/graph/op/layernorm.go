@@ -108,5 +108,6 @@ func (o layerNorm) Lower(e graph.Emitter, in []graph.Operand) []string {
 }
 
 func liftLayerNorm(n *Node) []*G.Node {
-	return []*G.Node{LayerNorm(n.X(0), n.X(1), n.Optional(2), n.Int("axis", -1), n.Float("epsilon", 1e-5))}
+	y := LayerNorm(n.X(0), n.X(1), n.Optional(2), n.Int("axis", -1), n.Float("epsilon", 1e-5))
+	return []*G.Node{y, graph.Output(y, 1), graph.Output(y, 2)}
 }
