@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+
+	"distill/internal/hint"
 )
 
 // Augment is how training images are varied. The zero value leaves them as they are.
@@ -12,10 +14,19 @@ type Augment struct {
 	Flip bool `yaml:"flip"` // mirror every second image, at random, left to right
 }
 
-// check refuses a crop that could leave nothing of an image of h×w.
-func (a Augment) check(h, w int) error {
-	if a.Crop < 0 || a.Crop >= min(h, w, math.MaxInt16) {
-		return fmt.Errorf("augment: crop %d does not fit images of %dx%d", a.Crop, h, w)
+// Validate checks what does not depend on the images.
+func (a Augment) Validate() error {
+	if a.Crop < 0 {
+		return fmt.Errorf("crop must be 0 or more, not %d", a.Crop)
+	}
+	return nil
+}
+
+// Check refuses a crop that could leave nothing of an image of h×w.
+func (a Augment) Check(h, w int) error {
+	if most := min(h, w, math.MaxInt16) - 1; a.Crop < 0 || a.Crop > most {
+		err := fmt.Errorf("data: augment: crop %d does not fit images of %dx%d", a.Crop, h, w)
+		return hint.Wrap(err, "set data.augment.crop to %d or less; 0 is no crop", max(most, 0))
 	}
 	return nil
 }

@@ -75,22 +75,22 @@ func openCIFAR(dir string, o Options) (Splits, error) {
 	return Splits{f.source(spans[0]), f.source(spans[1]), f.source(spans[2])}, nil
 }
 
-func openCIFARSplit(path, split string, o Options) (Source, error) {
+func openCIFARSplit(path, split string, o Options) (Split, error) {
 	if info, err := os.Stat(path); err != nil || !info.IsDir() {
 		dir, file := filepath.Split(filepath.Clean(path))
 		f, err := newCIFARFolder(filepath.Clean(dir), o)
 		if err != nil {
-			return nil, err
+			return Split{}, err
 		}
 		spans, err := f.selectSpans(file)
 		if err != nil {
-			return nil, hint.Wrap(err, "PATH is a folder of CIFAR-10 files or one such file")
+			return Split{}, hint.Wrap(err, "PATH is a folder of CIFAR-10 files or one such file")
 		}
-		return f.source(spans), nil
+		return Split{f.source(spans), everything}, nil
 	}
 	f, err := newCIFARFolder(path, o)
 	if err != nil {
-		return nil, err
+		return Split{}, err
 	}
 	if split == "" {
 		split = "test"
@@ -102,7 +102,7 @@ func openCIFARSplit(path, split string, o Options) (Source, error) {
 	}
 	spans, err := f.selectSpans(f.selectors[i])
 	if err != nil {
-		return nil, hint.Wrap(err, "name one file, as in cifar10:%s", filepath.Join(path, "test_batch.bin"))
+		return Split{}, hint.Wrap(err, "name one file, as in cifar10:%s", filepath.Join(path, "test_batch.bin"))
 	}
 	if heldOut {
 		train, val := holdOut(spans)
@@ -110,7 +110,7 @@ func openCIFARSplit(path, split string, o Options) (Source, error) {
 			spans = val
 		}
 	}
-	return f.source(spans), nil
+	return Split{f.source(spans), split}, nil
 }
 
 // cifarFolder reads each file of a folder once, however many selectors name it.

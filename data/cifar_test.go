@@ -160,8 +160,8 @@ func TestOneFileIsASplit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.Len() != want {
-			t.Errorf("%s has %d records, want %d", spec, s.Len(), want)
+		if s.Len() != want || s.Name != "all" {
+			t.Errorf("%s has %d records, of %q; want %d, all", spec, s.Len(), s.Name, want)
 		}
 	}
 }
@@ -236,8 +236,11 @@ func TestClassNames(t *testing.T) {
 	files := map[string][]byte{"a.bin": cifarBytes(1), "batches.meta.txt": []byte("a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n")}
 	dir := writeFiles(t, files)
 	s, err := OpenSplit(Options{Source: "cifar10:" + filepath.Join(dir, "a.bin")}, "")
-	if err != nil || strings.Join(s.Classes(), "") != "abcdefghij" {
-		t.Errorf("classes %v, error %v", s, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Classes(); strings.Join(got, "") != "abcdefghij" {
+		t.Errorf("classes %v", got)
 	}
 	files["batches.meta.txt"] = []byte("a\nb\n")
 	_, err = OpenSplit(Options{Source: "cifar10:" + filepath.Join(writeFiles(t, files), "a.bin")}, "")

@@ -46,6 +46,27 @@ type Source interface {
 	Read(i int, dst []float32) (label int, err error)
 }
 
+// First returns the first n images of a source, n ≥ 0; the source itself where it has no more.
+func First(s Source, n int) Source {
+	if n >= s.Len() {
+		return s
+	}
+	return first{s, n}
+}
+
+type first struct {
+	Source
+	n int
+}
+
+func (f first) Len() int { return f.n }
+
+// Split is a part of a data set.
+type Split struct {
+	Source
+	Name string // train, val or test; all for every image of a data set that is not laid out in splits
+}
+
 // Splits are the three disjoint parts of a data set, with one shape and one list of classes.
 // Train is for gradients, Val for every decision, Test for the reported result only.
 type Splits struct {

@@ -1,15 +1,20 @@
 package data
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"image"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"distill/internal/hint"
 )
@@ -19,7 +24,7 @@ type folder struct {
 	classes []string
 	files   []imageFile
 	h, w    int
-	resize  bool // bring images to h×w instead of refusing other sizes
+	fit     fit // brings images to h×w; nil: they have that size
 }
 
 type imageFile struct {
@@ -31,7 +36,7 @@ func (f *folder) Len() int             { return len(f.files) }
 func (f *folder) Shape() (c, h, w int) { return 3, f.h, f.w }
 func (f *folder) Classes() []string    { return f.classes }
 func (f *folder) with(files []imageFile) *folder {
-	return &folder{f.classes, files, f.h, f.w, f.resize}
+	return &folder{f.classes, files, f.h, f.w, f.fit}
 }
 
 func (f *folder) Read(i int, dst []float32) (int, error) {
@@ -40,12 +45,49 @@ func (f *folder) Read(i int, dst []float32) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("data: read %s: %w", file.path, err)
 	}
-	if r := m.Bounds(); !f.resize && (r.Dx() != f.w || r.Dy() != f.h) {
-		err := fmt.Errorf("data: read %s: the image is %dx%d, the others are %dx%d (height x width)", file.path, r.Dy(), r.Dx(), f.h, f.w)
-		return 0, hint.Wrap(err, "set data.size, for example [%d, %d]", f.h, f.w)
+	if err := f.checkSize(m.Bounds().Size()); err != nil { // the file may have changed since it was opened
+		return 0, fmt.Errorf("data: read %s: %w", file.path, err)
 	}
-	planes(dst, cover(m, f.h, f.w), 3)
+	if f.fit == nil {
+		covered(dst, m, 3, f.h, f.w)
+	} else {
+		f.fit(dst, m, 3, f.h, f.w)
+	}
 	return file.label, nil
+}
+
+// checkSize refuses an image of another size than the first one, unless all are brought to one.
+func (f *folder) checkSize(size image.Point) error {
+	if f.fit != nil || size == image.Pt(f.w, f.h) {
+		return nil
+	}
+	err := fmt.Errorf("the image is %dx%d, the first one is %dx%d (height x width)", size.Y, size.X, f.h, f.w)
+	return hint.Wrap(err, "set data.size, for example [%d, %d]", f.h, f.w)
+}
+
+// checkHeaders reads the header of every file, several at a time, and reports the first that does not belong.
+func (f *folder) checkHeaders() error {
+	errs := make([]error, len(f.files))
+	var next atomic.Int64
+	var failed atomic.Bool
+	var workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			// Files are handed out in order: those before the first bad one are all looked at.
+			for i := int(next.Add(1)) - 1; i < len(f.files) && !failed.Load(); i = int(next.Add(1)) - 1 {
+				size, err := readSize(f.files[i].path)
+				if err == nil {
+					err = f.checkSize(size)
+				}
+				if err != nil {
+					errs[i] = fmt.Errorf("read %s: %w", f.files[i].path, err)
+					failed.Store(true)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	return cmp.Or(errs...)
 }
 
 func openFolder(dir string, o Options) (Splits, error) {
@@ -62,31 +104,30 @@ func openFolder(dir string, o Options) (Splits, error) {
 			return Splits{}, err
 		}
 	}
-	f, err := l.source(files[0], o)
+	f, err := l.source(slices.Concat(files[:]...), o)
 	if err != nil {
 		return Splits{}, err
 	}
-	return Splits{f, f.with(files[1]), f.with(files[2])}, nil
+	return Splits{f.with(files[0]), f.with(files[1]), f.with(files[2])}, nil
 }
 
-func openFolderSplit(dir, split string, o Options) (Source, error) {
+func openFolderSplit(dir, split string, o Options) (Split, error) {
 	l, err := newLayout(dir, o)
 	if err != nil {
-		return nil, err
+		return Split{}, err
 	}
-	var files []imageFile
 	switch {
 	case split == "" && l.flat:
-		files, err = listImages(dir, l.classes)
+		split = everything
 	case split == "":
-		files, err = l.split("test")
-	default:
-		files, err = l.split(split)
+		split = "test"
 	}
+	files, err := l.split(split)
 	if err != nil {
-		return nil, err
+		return Split{}, err
 	}
-	return l.source(files, o)
+	f, err := l.source(files, o)
+	return Split{f, split}, err
 }
 
 // layout is how the images of a data set lie in its folder.
@@ -141,11 +182,14 @@ func (l *layout) has(i int) bool {
 	return err == nil && info.IsDir()
 }
 
-// split lists the images of a split, class by class.
+// split lists the images of a split, or, of a flat layout, everything, class by class.
 func (l *layout) split(name string) ([]imageFile, error) {
 	i := slices.Index(splitNames[:], name)
 	if l.flat {
 		all, err := listImages(l.dir, l.classes)
+		if name == everything {
+			return all, err
+		}
 		return slices.DeleteFunc(all, func(f imageFile) bool { return hashSplit(f, l.classes) != name }), err
 	}
 	heldOut := name != "test" && !l.valGiven && !l.has(1)
@@ -186,30 +230,26 @@ func hashSplit(f imageFile, classes []string) string {
 	return "train"
 }
 
-// source makes a Source of files; without o.Size the first file's size is everyone's.
+// source makes a Source of files that are images by their headers; without o.Size the first one's size is everyone's.
 func (l *layout) source(files []imageFile, o Options) (*folder, error) {
 	f := &folder{classes: l.classes, files: files}
-	if len(o.Size) == 2 {
-		f.h, f.w, f.resize = o.Size[0], o.Size[1], true
-		return f, nil
+	switch {
+	case len(o.Size) == 2:
+		f.h, f.w, f.fit = o.Size[0], o.Size[1], covered
+		if o.Stretch {
+			f.fit = stretched
+		}
+	case len(files) > 0:
+		size, err := readSize(files[0].path)
+		if err == nil {
+			err = hint.Wrap(checkSize([]int{size.Y, size.X}), "set data.size, for example [224, 224]")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", files[0].path, err)
+		}
+		f.h, f.w = size.Y, size.X
 	}
-	if len(files) == 0 {
-		return f, nil
-	}
-	in, err := os.Open(files[0].path)
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	size, err := imageSize(in)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", in.Name(), err)
-	}
-	if err := checkSize([]int{size.Y, size.X}); err != nil {
-		return nil, hint.Wrap(fmt.Errorf("read %s: %w", in.Name(), err), "set data.size, for example [224, 224]")
-	}
-	f.h, f.w = size.Y, size.X
-	return f, nil
+	return f, f.checkHeaders()
 }
 
 // listImages lists the PNG and JPEG files of each class folder of root, sorted by class, then name.

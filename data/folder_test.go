@@ -2,6 +2,7 @@ package data
 
 import (
 	"fmt"
+	"image"
 	"image/color"
 	"os"
 	"path/filepath"
@@ -45,8 +46,11 @@ func TestFolderPerClass(t *testing.T) {
 		t.Errorf("label %d, %v; want dog's", label, err)
 	}
 	alone, err := OpenSplit(Options{Source: "folder:" + dir}, "")
-	if err != nil || alone.Len() != 2 {
-		t.Errorf("test alone: %v, %v", alone, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if alone.Len() != 2 || alone.Name != "test" {
+		t.Errorf("test alone: %d images, %q", alone.Len(), alone.Name)
 	}
 }
 
@@ -86,8 +90,11 @@ func TestFlatFolderIsSplitByHash(t *testing.T) {
 		t.Errorf("the splits hold %d different images, want 200", len(paths))
 	}
 	all, err := OpenSplit(o, "")
-	if err != nil || all.Len() != 200 {
-		t.Errorf("without a name: %v, %v; want all images", all, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all.Len() != 200 || all.Name != "all" {
+		t.Errorf("without a name: %d images, %q; want all 200", all.Len(), all.Name)
 	}
 	test, err := OpenSplit(o, "test")
 	if err != nil || test.Len() != s.Test.Len() {
@@ -118,20 +125,62 @@ func TestSizesThatDiffer(t *testing.T) {
 	files := map[string][]byte{"test/a/00.png": picture(t, 6, 3, color.White)}
 	tree(t, files, "train/", 10, "a")
 	dir := writeFiles(t, files)
-	s, err := Open(Options{Source: "folder:" + dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = s.Test.Read(0, make([]float32, 48))
+	_, err := Open(Options{Source: "folder:" + dir})
 	wantError(t, err, filepath.Join("test", "a", "00.png"), "3x6", "4x4", "set data.size")
 
-	s, err = Open(Options{Source: "folder:" + dir, Size: []int{2, 5}})
+	s, err := Open(Options{Source: "folder:" + dir, Size: []int{2, 5}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	x := make([]float32, 3*2*5)
 	if _, err := s.Test.Read(0, x); err != nil || slices.Min(x) != 255 {
 		t.Errorf("resized to %v, %v; want all white", x, err)
+	}
+}
+
+func TestImageThatChangesSizeIsNamed(t *testing.T) {
+	files := map[string][]byte{}
+	tree(t, files, "", 1, "a")
+	dir := writeFiles(t, files)
+	s, err := OpenSplit(Options{Source: "folder:" + dir}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "a", "00.png"), picture(t, 6, 3, color.White), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Read(0, make([]float32, 48))
+	wantError(t, err, "data: read "+dir, "3x6", "4x4", "set data.size")
+}
+
+func TestStretchedImagesAreThoseOfPreprocess(t *testing.T) {
+	gradient := image.NewNRGBA(image.Rect(0, 0, 7, 5))
+	for i := range gradient.Pix {
+		gradient.Pix[i] = byte(37*i + i/4) // some of it transparent
+	}
+	dir := writeFiles(t, map[string][]byte{"a/1.png": encode(t, gradient)})
+	own, err := OpenSplit(Options{Source: "folder:" + dir}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pixels := make([]float32, 3*5*7)
+	if _, err := own.Read(0, pixels); err != nil {
+		t.Fatal(err)
+	}
+	want := make([]float32, 3*4*4)
+	Preprocess{Scale: 1, Size: []int{4, 4}}.Apply(want, pixels, [4]int{1, 3, 5, 7})
+
+	s, err := OpenSplit(Options{Source: "folder:" + dir, Size: []int{4, 4}, Stretch: true}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]float32, len(want))
+	if _, err := s.Read(0, got); err != nil || !slices.Equal(got, want) {
+		t.Errorf("a folder gives %v, %v; want %v", got, err, want)
+	}
+	got, err = ReadStretched(filepath.Join(dir, "a", "1.png"), 3, 4, 4)
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("the file alone gives %v, %v; want %v", got, err, want)
 	}
 }
 
@@ -173,16 +222,33 @@ func TestBadFoldersAreRefused(t *testing.T) {
 }
 
 func TestDamagedImageIsNamed(t *testing.T) {
-	files := map[string][]byte{}
-	tree(t, files, "", 1, "a")
-	files["a/01.jpeg"] = []byte("not a picture")
-	s, err := OpenSplit(Options{Source: "folder:" + writeFiles(t, files)}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = s.Read(1, make([]float32, 48))
-	wantError(t, err, "01.jpeg", "unknown format")
-	if strings.Count(err.Error(), "01.jpeg") != 1 {
-		t.Errorf("%q names the file more than once", err)
+	header := hugePNG(4, 4) // and no pixels
+	for _, tt := range []struct {
+		name string
+		size []int
+		file []byte
+		word string
+		late bool // it is found when it is read, not when it is opened
+	}{
+		{"no picture", nil, []byte("not a picture"), "unknown format", false},
+		{"no picture, in a given size", []int{4, 4}, []byte("not a picture"), "unknown format", false},
+		{"a picture of too many pixels", []int{4, 4}, hugePNG(60000, 60000), "64 megapixels", false},
+		{"a header alone", nil, header, "unexpected EOF", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			files := map[string][]byte{}
+			tree(t, files, "", 20, "a")
+			files["a/05.jpeg"], files["a/15.png"] = tt.file, tt.file
+			s, err := OpenSplit(Options{Source: "folder:" + writeFiles(t, files), Size: tt.size}, "")
+			if tt.late && err == nil {
+				_, err = s.Read(5, make([]float32, 48))
+			} else if tt.late {
+				t.Fatal(err)
+			}
+			wantError(t, err, "05.jpeg", tt.word)
+			if strings.Count(err.Error(), "05.jpeg") != 1 {
+				t.Errorf("%q names the file more than once", err)
+			}
+		})
 	}
 }

@@ -21,7 +21,15 @@ const maxPixels = 64_000_000
 // ReadImage reads a PNG or JPEG file as [C,H,W] with values 0..255: RGB for c = 3, luma for c = 1. Transparency is
 // dropped, as torchvision's loader does. An image of another size is scaled so that it covers h×w, with antialiased
 // bilinear filtering, and cropped about its centre.
-func ReadImage(path string, c, h, w int) ([]float32, error) {
+func ReadImage(path string, c, h, w int) ([]float32, error) { return readImage(path, c, h, w, covered) }
+
+// ReadStretched is ReadImage for a Preprocess with the Size h×w: an image of another size is stretched as Preprocess.Apply
+// would, which then has only to normalise it.
+func ReadStretched(path string, c, h, w int) ([]float32, error) {
+	return readImage(path, c, h, w, stretched)
+}
+
+func readImage(path string, c, h, w int, bring fit) ([]float32, error) {
 	if c != 1 && c != 3 {
 		err := fmt.Errorf("data: read %s: an image has 1 or 3 channels, not %d", path, c)
 		return nil, hint.Wrap(err, "the model's input is not an image")
@@ -34,8 +42,22 @@ func ReadImage(path string, c, h, w int) ([]float32, error) {
 		return nil, fmt.Errorf("data: read %s: %w", path, err)
 	}
 	dst := make([]float32, c*h*w)
-	planes(dst, cover(m, h, w), c)
+	bring(dst, m, c, h, w)
 	return dst, nil
+}
+
+// fit writes m to dst as c planes of h×w.
+type fit func(dst []float32, m image.Image, c, h, w int)
+
+// covered scales m to cover h×w and crops it.
+func covered(dst []float32, m image.Image, c, h, w int) { planes(dst, cover(m, h, w), c) }
+
+// stretched stretches m to h×w as Preprocess does.
+func stretched(dst []float32, m image.Image, c, h, w int) {
+	oh, ow := m.Bounds().Dy(), m.Bounds().Dx()
+	own := make([]float32, c*oh*ow)
+	covered(own, m, c, oh, ow)
+	interpolate(dst, own, c, oh, ow, h, w)
 }
 
 // openImage decodes the file at path.
@@ -58,6 +80,16 @@ func decodeImage(r io.ReadSeeker) (image.Image, error) {
 	}
 	m, _, err := image.Decode(bufio.NewReader(r))
 	return m, err
+}
+
+// readSize reads the size from the header of the file at path and checks it.
+func readSize(path string) (image.Point, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return image.Point{}, err
+	}
+	defer f.Close()
+	return imageSize(f)
 }
 
 // imageSize reads the size from an image's header and checks it.

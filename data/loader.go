@@ -40,8 +40,8 @@ func (l *Loader) Fill(b *Batch, epoch, step int) error {
 		return fmt.Errorf("data: fill batch %d of epoch %d: an epoch has %d", step, epoch, l.Steps())
 	}
 	c, h, w := l.Source.Shape()
-	if err := l.Augment.check(h, w); err != nil {
-		return fmt.Errorf("data: %w", err)
+	if err := l.Augment.Check(h, w); err != nil {
+		return err
 	}
 	from := step * l.Batch
 	b.resize(min(l.Batch, l.Source.Len()-from), c, h, w)

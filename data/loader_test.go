@@ -221,3 +221,37 @@ func BenchmarkFill(b *testing.B) {
 		}
 	}
 }
+
+func TestFirstIsTheBeginning(t *testing.T) {
+	for n, want := range map[int]int{0: 0, 3: 3, 5: 5, 9: 5} {
+		s := First(numbers(5), n)
+		if s.Len() != want {
+			t.Errorf("the first %d of 5 are %d, want %d", n, s.Len(), want)
+		}
+		if c, h, w := s.Shape(); c*h*w != 9 {
+			t.Errorf("the first %d have the shape %d,%d,%d", n, c, h, w)
+		}
+	}
+}
+
+func TestCropsThatDoNotFitAreRefused(t *testing.T) {
+	for _, tt := range []struct {
+		crop, h, w int
+		words      []string // of the error; none: it fits
+	}{
+		{0, 1, 1, nil},
+		{31, 32, 40, nil},
+		{32, 32, 40, []string{"data: augment: crop 32", "32x40", "data.augment.crop to 31 or less"}},
+		{40, 64, 32, []string{"crop 40", "64x32", "31 or less"}},
+		{1 << 15, 1 << 16, 1 << 16, []string{"crop 32768", "32766 or less"}},
+		{-1, 32, 32, []string{"crop -1"}},
+	} {
+		err := Augment{Crop: tt.crop}.Check(tt.h, tt.w)
+		if tt.words != nil {
+			wantError(t, err, tt.words...)
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+	wantError(t, Augment{Crop: -1}.Validate(), "crop must be 0 or more, not -1")
+}

@@ -35,6 +35,10 @@ type Options struct {
 	// with bilinear filtering, and cropped about their centre. Empty: all images must have the size of the first one.
 	Size []int `yaml:"size"`
 
+	// Stretch brings the images of a folder to Size as Preprocess brings them to its own: stretched bilinearly, whatever
+	// their proportions, and not cropped. No key of a recipe.
+	Stretch bool
+
 	Augment Augment `yaml:"augment"` // of training images; a Loader applies it
 }
 
@@ -42,7 +46,7 @@ type Options struct {
 type kind struct {
 	name  string
 	open  func(path string, o Options) (Splits, error)
-	split func(path, split string, o Options) (Source, error)
+	split func(path, split string, o Options) (Split, error)
 }
 
 // kinds lists every format. A new one is a file and a row.
@@ -60,7 +64,8 @@ func Kinds() []string {
 	return names
 }
 
-// Open opens the three splits of o.Source. It refuses splits that share a sample and splits without one.
+// Open opens the three splits of o.Source. It refuses splits that share a sample, splits without one and, in a folder, files
+// that by their first bytes are no images, or not of the size they must have.
 func Open(o Options) (Splits, error) {
 	k, path, err := o.kind()
 	if err != nil {
@@ -81,31 +86,34 @@ func Open(o Options) (Splits, error) {
 
 // OpenSplit opens one split of o.Source, "train", "val" or "test", as Open would, without needing the others.
 // An empty name means test where the data set is laid out in splits, and every image where it is not: for the kind
-// cifar10, PATH may be a single file, with an optional range of records as in valid_10000.bin[5000:10000];
-// for the kind folder, PATH may hold nothing but class folders.
-func OpenSplit(o Options, split string) (Source, error) {
+// cifar10, PATH may be a single file, with an optional range of records as in valid_10000.bin[5000:10000], which is taken
+// whole whatever the split; for the kind folder, PATH may hold nothing but class folders.
+func OpenSplit(o Options, split string) (Split, error) {
 	k, path, err := o.kind()
 	if err != nil {
-		return nil, err
+		return Split{}, err
 	}
 	switch split {
 	case "", "train", "val", "test":
 	default:
 		err := fmt.Errorf("data: open %s: unknown split %q", o.Source, split)
-		return nil, hint.Wrap(err, "the splits are %s", strings.Join(splitNames[:], ", "))
+		return Split{}, hint.Wrap(err, "the splits are %s", strings.Join(splitNames[:], ", "))
 	}
 	src, err := k.split(path, split, o)
 	if err != nil {
-		return nil, fmt.Errorf("data: open %s: %w", o.Source, err)
+		return Split{}, fmt.Errorf("data: open %s: %w", o.Source, err)
 	}
 	if src.Len() == 0 {
-		return nil, fmt.Errorf("data: open %s: no images", o.Source)
+		return Split{}, fmt.Errorf("data: open %s: no images", o.Source)
 	}
 	return src, nil
 }
 
 // splitNames are the names of the splits, in the order of Splits' fields.
 var splitNames = [3]string{"train", "val", "test"}
+
+// everything is the name of a Split that holds every image.
+const everything = "all"
 
 // selectors returns the selectors as given, in the order of splitNames.
 func (o Options) selectors() [3]string { return [3]string{o.Train, o.Val, o.Test} }

@@ -15,6 +15,7 @@ import (
 type model struct {
 	path    string
 	bytes   []byte // computes output, inner where it is another tensor, and taps
+	sha256  string // of the file
 	params  int
 	card    data.Card
 	hasCard bool
@@ -34,7 +35,7 @@ func readModel(path string, taps []string) (model, error) {
 	if err != nil {
 		return model{}, fmt.Errorf("teacher: %w", err)
 	}
-	m := model{path: path, params: file.Params()}
+	m := model{path: path, sha256: file.SHA256(), params: file.Params()}
 	if err := m.examine(file, taps); err != nil {
 		return model{}, fmt.Errorf("teacher: open %s: %w", path, err)
 	}

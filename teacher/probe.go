@@ -33,7 +33,7 @@ func (t *Teacher) probe() error {
 	}
 	if t.output = kindOf(out.F, t.classes); t.output == "" {
 		err := fmt.Errorf("output %q is NaN for each of %d images of noise", t.model.output, probes)
-		return hint.Wrap(err, "give the teacher's own mean, std and scale")
+		return hint.Wrap(err, "give the model's own mean, std and scale")
 	}
 	t.source = t.model.output
 	// A softmax in the graph counts where the numbers bear it out: it may run along another axis.
@@ -49,7 +49,7 @@ func (t *Teacher) explain(err error) error {
 	if hint.Of(err) != "" || t.batch == 1 {
 		return err
 	}
-	return hint.Wrap(err, "if the file was exported for one image at a time, set the teacher's batch to 1")
+	return hint.Wrap(err, "if the file was exported for one image at a time, export it with a dynamic batch, or set teacher.batch=1 in a recipe")
 }
 
 // isRow reports whether a shape is [N,K], with axes of size 1 besides.

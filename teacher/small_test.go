@@ -176,7 +176,7 @@ func TestVanishingProbabilityHasAFiniteLogit(t *testing.T) {
 
 	scale = 1e3
 	_, err := Open(Options{Model: teacher.Path(), Scale: &scale}, data.DefaultPreprocess(), 1)
-	wantError(t, err, `output "out" is NaN for each of 5 images of noise`, "the teacher's own mean")
+	wantError(t, err, `output "out" is NaN for each of 5 images of noise`, "the model's own mean")
 }
 
 func TestFixedBatchIsPaddedAndCut(t *testing.T) {
@@ -193,7 +193,7 @@ func TestFixedBatchIsPaddedAndCut(t *testing.T) {
 		}
 	}
 	_, err := Open(Options{Model: fixed.Path(), Batch: 2}, data.DefaultPreprocess(), 1)
-	wantError(t, err, "batch 2 is below the file's fixed batch of 3", "leave the teacher's batch out")
+	wantError(t, err, "batch 2 is below the file's fixed batch of 3", "leave teacher.batch out")
 }
 
 func TestUnsuitableModelIsNamedWithTheWayOut(t *testing.T) {
@@ -210,7 +210,7 @@ func TestUnsuitableModelIsNamedWithTheWayOut(t *testing.T) {
 		{small{ending: "logits"}, Options{Provider: "tpu"}, []string{`provider "tpu" is unknown`, "cpu, cuda"}},
 		{small{ending: "logits"}, Options{Batch: -1}, []string{"batch -1 is below 0"}},
 		{small{ending: "logits"}, Options{Size: []int{8, 8}}, []string{`its size is given as 8×8, but input "image" is float32[batch,3,4,4]`, "the size that the model takes"}},
-		{small{ending: "logits"}, Options{Mean: []float64{0.1}}, []string{"mean has 1 values for 3 channels", "the teacher's own mean"}},
+		{small{ending: "logits"}, Options{Mean: []float64{0.1}}, []string{"mean has 1 values for 3 channels", "the model's own mean"}},
 		{small{ending: "logits", meta: map[string]string{"distill.version": "9"}}, Options{}, []string{`distill.version is "9"`, "use the distill that wrote"}},
 		{small{ending: "logits", meta: data.Card{Preprocess: data.DefaultPreprocess(), Classes: []string{"a", "b"}}.Metadata()}, Options{}, []string{"names 2 classes, but it has 6 logits"}},
 	} {
@@ -262,7 +262,7 @@ func TestPreprocessingComesFromOptionsThenCardThenDefault(t *testing.T) {
 	if err := teacher.Check([]string{"1", "2", "3", "4", "5", "6"}, 3, 9, 9); err != nil { // other names, and size stretches
 		t.Error(err)
 	}
-	wantError(t, teacher.Check([]string{"a", "c", "b", "d", "e", "f"}, 3, 4, 4), `class 1 is "b" to the teacher and "c" in the data`, `"a" "b" "c"`)
+	wantError(t, teacher.Check([]string{"a", "c", "b", "d", "e", "f"}, 3, 4, 4), `class 1 is "b" to the model and "c" in the data`, `"a" "b" "c"`)
 }
 
 // rewrite replaces bytes of a model file that occur just so often, and returns the path of the result.
@@ -323,7 +323,7 @@ func TestFreeSizeOfImagesIsAskedFor(t *testing.T) {
 	whole := small{ending: "logits"}.write(t) // the lowering always fixes the size
 	path := rewrite(t, whole, axis4, axisFree, 2)
 	_, err := Open(Options{Model: path}, data.DefaultPreprocess(), 1)
-	wantError(t, err, "leaves the size of its images free", "size: [224, 224]")
+	wantError(t, err, "leaves the size of its images free", "teacher.size=[224,224]")
 	_, err = Open(Options{Model: path, Size: []int{8192, 8192}}, data.DefaultPreprocess(), 1)
 	wantError(t, err, "5 images of 3×8192×8192 have over 268435456 elements")
 

@@ -6,12 +6,8 @@
 package teacher
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 
 	"distill/data"
@@ -23,7 +19,6 @@ import (
 type Teacher struct {
 	session *runtime.Session
 	model   model
-	sha256  string
 
 	preprocess data.Preprocess
 	batch      int       // images in a run: exactly so many where model.batch is set, else at most; 0: any number
@@ -68,9 +63,6 @@ func Open(o Options, defaults data.Preprocess, threads int) (*Teacher, error) {
 }
 
 func (t *Teacher) open(o Options, defaults data.Preprocess, threads int) (err error) {
-	if t.sha256, err = hashFile(o.Model); err != nil {
-		return err
-	}
 	if err := t.setPreprocess(o, defaults); err != nil {
 		return err
 	}
@@ -94,20 +86,6 @@ func (t *Teacher) open(o Options, defaults data.Preprocess, threads int) (err er
 	return nil
 }
 
-// hashFile is the SHA-256 of a file, in hexadecimal.
-func hashFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
 // setPreprocess settles the preprocessing and, where the file leaves it free, the size of the model's images.
 func (t *Teacher) setPreprocess(o Options, defaults data.Preprocess) error {
 	p := defaults
@@ -124,11 +102,12 @@ func (t *Teacher) setPreprocess(o Options, defaults data.Preprocess) error {
 	}
 	p = o.override(p)
 	if err := p.Validate(m.channels); err != nil {
-		return hint.Wrap(err, "give the teacher's own mean, std, scale and size")
+		return hint.Wrap(err, "give the model's own mean, std, scale and size")
 	}
 	if len(p.Size) == 0 {
 		if free {
-			return hint.Wrap(errors.New("the file leaves the size of its images free"), "give the teacher's size, as in size: [224, 224]")
+			return hint.Wrap(errors.New("the file leaves the size of its images free"),
+				"give it: --size 224,224, or in a recipe teacher.size=[224,224]")
 		}
 	} else {
 		h, w := p.Size[0], p.Size[1]
@@ -152,7 +131,7 @@ func (t *Teacher) setBatch(limit int) error {
 	if m.batch > 0 {
 		if limit > 0 && limit < m.batch {
 			err := fmt.Errorf("batch %d is below the file's fixed batch of %d", limit, m.batch)
-			return hint.Wrap(err, "leave the teacher's batch out, or export the model with a dynamic batch")
+			return hint.Wrap(err, "leave teacher.batch out, or export the model with a dynamic batch")
 		}
 		t.batch = m.batch
 	}
@@ -169,8 +148,8 @@ func (t *Teacher) setBatch(limit int) error {
 // Path is that of the file.
 func (t *Teacher) Path() string { return t.model.path }
 
-// SHA256 is that of the file's bytes, as 64 hexadecimal digits.
-func (t *Teacher) SHA256() string { return t.sha256 }
+// SHA256 is that of the bytes that were read, as 64 hexadecimal digits.
+func (t *Teacher) SHA256() string { return t.model.sha256 }
 
 // Params counts the file's floating-point weights, running statistics included.
 func (t *Teacher) Params() int { return t.model.params }
@@ -208,8 +187,8 @@ func (t *Teacher) Check(classes []string, c, h, w int) error {
 
 func (t *Teacher) checkClasses(classes []string) error {
 	if len(classes) != t.classes {
-		err := fmt.Errorf("the teacher tells %d classes apart, the data has %d", t.classes, len(classes))
-		return hint.Wrap(err, "use a teacher trained on the classes of the data, or data of the teacher's %d classes", t.classes)
+		err := fmt.Errorf("the model tells %d classes apart, the data has %d", t.classes, len(classes))
+		return hint.Wrap(err, "use a model trained on the classes of the data, or data of the model's %d classes", t.classes)
 	}
 	own := t.model.card.Classes
 	if len(own) == 0 || slices.Equal(own, classes) || !slices.Equal(sorted(own), sorted(classes)) {
@@ -217,7 +196,7 @@ func (t *Teacher) checkClasses(classes []string) error {
 	}
 	for i, name := range own {
 		if name != classes[i] {
-			err := fmt.Errorf("class %d is %q to the teacher and %q in the data, in another order of the same names", i, name, classes[i])
+			err := fmt.Errorf("class %d is %q to the model and %q in the data, in another order of the same names", i, name, classes[i])
 			return hint.Wrap(err, "put the classes of the data in the order %.200q", own)
 		}
 	}
@@ -229,12 +208,12 @@ func sorted(names []string) []string { return slices.Sorted(slices.Values(names)
 func (t *Teacher) checkImages(c, h, w int) error {
 	m := t.model
 	if c != m.channels {
-		err := fmt.Errorf("the teacher takes images of %d channels, these have %d", m.channels, c)
-		return hint.Wrap(err, "use a teacher or data of the same number of channels")
+		err := fmt.Errorf("the model takes images of %d channels, these have %d", m.channels, c)
+		return hint.Wrap(err, "use a model or data of the same number of channels")
 	}
 	if out := t.preprocess.OutShape([4]int{1, c, h, w}); out[2] != m.height || out[3] != m.width {
-		err := fmt.Errorf("the teacher takes images of %d×%d, these are %d×%d", m.height, m.width, h, w)
-		return hint.Wrap(err, "set the teacher's size to [%d, %d], which stretches the images", m.height, m.width)
+		err := fmt.Errorf("the model takes images of %d×%d, these are %d×%d", m.height, m.width, h, w)
+		return hint.Wrap(err, "stretch the images: --size %d,%d, or in a recipe teacher.size=[%[1]d,%d]", m.height, m.width)
 	}
 	return nil
 }

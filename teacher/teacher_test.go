@@ -217,9 +217,9 @@ func TestUnsuitableDataIsRefusedWithTheWayOut(t *testing.T) {
 		words   []string
 	}{
 		{ten, 3, 32, 32, nil},
-		{hundred, 3, 32, 32, []string{"the teacher tells 10 classes apart, the data has 100", "use a teacher trained on the classes"}},
+		{hundred, 3, 32, 32, []string{"the model tells 10 classes apart, the data has 100", "use a model trained on the classes"}},
 		{ten, 1, 32, 32, []string{"images of 3 channels, these have 1", "same number of channels"}},
-		{ten, 3, 28, 32, []string{"images of 32×32, these are 28×32", "size to [32, 32]"}},
+		{ten, 3, 28, 32, []string{"images of 32×32, these are 28×32", "teacher.size=[32,32]"}},
 	} {
 		err := teacher.Check(c.classes, c.c, c.h, c.w)
 		if c.words != nil {

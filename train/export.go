@@ -130,7 +130,7 @@ func (run *Run) verify(file []byte) (Parity, error) {
 		return Parity{}, fmt.Errorf("train: export: %w", err)
 	}
 	defer session.Close()
-	val := first{run.Splits.Val, min(parityImages, run.Splits.Val.Len())}
+	val := data.First(run.Splits.Val, parityImages)
 	_, trainer, err := run.Evaluate(val)
 	if err != nil {
 		return Parity{}, fmt.Errorf("train: export: %w", err)
@@ -157,10 +157,3 @@ func (run *Run) verify(file []byte) (Parity, error) {
 	return parity(logits, trainer, len(run.State.Classes))
 }
 
-// first is the beginning of a source.
-type first struct {
-	data.Source
-	n int
-}
-
-func (f first) Len() int { return f.n }

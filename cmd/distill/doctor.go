@@ -30,7 +30,7 @@ merely slower or less.
 JSON keys: ok, library, version, providers (those that work), cpus, threads, block (channels per block of the fast
 convolution: 16 with AVX-512, else 8; 0: none), cache, checks (name, status "ok", "absent" or "failed", detail, hint).`,
 		Example: "  distill doctor",
-		Args:    wantArgs(0, 0),
+		Args:    wantArgs(0, 0, "no arguments"),
 		RunE:    func(c *cobra.Command, _ []string) error { return runDoctor(*g, c.OutOrStdout()) },
 	}
 }

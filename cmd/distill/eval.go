@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"strconv"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"distill/data"
-	"distill/internal/hint"
 	"distill/metrics"
 	"distill/teacher"
 )
@@ -35,16 +34,17 @@ func newEval(g *global) *cobra.Command {
 		Short: "Measure a model on labelled images",
 		Long: `Measure a model on labelled images: accuracy with its standard error, top-5 accuracy and calibration error; with
 --against, also how far it agrees with another model on the same images. Images of a folder are scaled to cover the
-model's size and cropped about their centre.
+model's size and cropped about their centre, or, where its file or --size says so, stretched.
 
 ` + lookHelp + `
 
-JSON keys: file, data, n, top1, stderr (of top1), top5, ece (expected calibration error in 15 bins), agreement (share of
-images on which both models choose the same class; null without --against), against (null, or file, top1, difference
-of top1, stderr of that difference on the same images, kl: mean of KL(other ‖ model) in nats). Shares are 0..1.`,
+JSON keys: file, data, split (train, val, test or all), n, top1, stderr (of top1), top5, ece (expected calibration error in
+15 bins), agreement (share of images on which both models choose the same class; null without --against), against (null,
+or file, top1, difference of top1, stderr of that difference on the same images, kl: mean of KL(other ‖ model) in nats).
+Shares are 0..1.`,
 		Example: `  distill eval models/cifar10_resnet56.onnx --data cifar10:testdata/cifar10 --preset imagenet --limit 200
   distill eval models/cifar10_resnet56.onnx --data cifar10:testdata/cifar10 --split val --limit 64 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --json`,
-		Args: wantArgs(1, 1),
+		Args: wantArgs(1, 1, "one model"),
 		PreRunE: func(c *cobra.Command, _ []string) error {
 			return cmp.Or(o.validate(), o.complete(c))
 		},
@@ -80,6 +80,8 @@ func (o *evalOptions) validate() error {
 type evaluation struct {
 	File      string      `json:"file"`
 	Data      string      `json:"data"`
+	Split     string      `json:"split"` // train, val, test or all
+	images    string      // which of the data, for people
 	N         int         `json:"n"`
 	Top1      float64     `json:"top1"`
 	Stderr    float64     `json:"stderr"`
@@ -99,6 +101,17 @@ type comparison struct {
 }
 
 func runEval(ctx context.Context, o evalOptions, stdout, stderr io.Writer) error {
+	e, err := eval(ctx, o, stderr)
+	if err != nil {
+		return fmt.Errorf("eval: %w", err)
+	}
+	if o.json {
+		return writeJSON(stdout, e)
+	}
+	return writeTable(stdout, e.rows())
+}
+
+func eval(ctx context.Context, o evalOptions, stderr io.Writer) (evaluation, error) {
 	paths := []string{o.model}
 	if o.against != "" {
 		paths = append(paths, o.against)
@@ -107,81 +120,101 @@ func runEval(ctx context.Context, o evalOptions, stdout, stderr io.Writer) error
 	for _, path := range paths {
 		t, err := o.open(path, o.global)
 		if err != nil {
-			return err
+			return evaluation{}, err
 		}
 		defer t.Close()
 		models = append(models, t)
 	}
 	if err := o.contradicts(models...); err != nil {
-		return err
+		return evaluation{}, err
 	}
-	src, err := o.source(models)
+	loaders, images, err := o.loaders(models)
 	if err != nil {
-		return err
+		return evaluation{}, err
 	}
-	rows, labels, err := forward(ctx, models, &data.Loader{Source: src, Batch: min(o.batch, src.Len())}, stderr)
+	rows, labels, err := forward(ctx, models, loaders, stderr)
 	if err != nil {
-		return fmt.Errorf("eval: %w", err)
+		return evaluation{}, err
 	}
 	e := evaluate(rows, models[0].Classes(), labels)
-	e.File, e.Data = o.model, o.data
+	e.File, e.Data, e.Split, e.images = o.model, o.data, images.Name, o.describe(images)
 	if e.Against != nil {
 		e.Against.File = o.against
 	}
-	if o.json {
-		return writeJSON(stdout, e)
-	}
-	return writeTable(stdout, e.rows())
+	return e, nil
 }
 
-// source opens the images, which must suit every model.
-func (o *evalOptions) source(models []*teacher.Teacher) (data.Source, error) {
+// options say how to open the images for a model: as it learned from them, where they have no size of their own.
+func (o *evalOptions) options(t *teacher.Teacher) data.Options {
 	opts := data.Options{Source: o.data}
-	if strings.HasPrefix(o.data, "folder:") { // the one kind whose images have no size of their own
-		_, h, w := models[0].InputShape()
-		opts.Size = []int{h, w}
+	if strings.HasPrefix(o.data, "folder:") {
+		_, h, w := t.InputShape()
+		opts.Size, opts.Stretch = []int{h, w}, len(t.Preprocess().Size) > 0
 	}
-	src, err := data.OpenSplit(opts, o.split)
-	if err != nil {
-		return nil, err
-	}
-	c, h, w := src.Shape()
-	for _, t := range models {
-		if err := t.Check(src.Classes(), c, h, w); err != nil {
-			if tc, th, tw := t.InputShape(); tc == c && t.Classes() == len(src.Classes()) && (th != h || tw != w) {
-				err = hint.Wrap(err, "add --size %d,%d to stretch the images", th, tw)
+	return opts
+}
+
+// loaders open the images as each model is to see them; models that see the same share a loader. The split is what the first
+// one loads from.
+func (o *evalOptions) loaders(models []*teacher.Teacher) ([]*data.Loader, data.Split, error) {
+	var loaders []*data.Loader
+	var first data.Split
+	var last data.Options
+	for i, t := range models {
+		opts := o.options(t)
+		if i > 0 && slices.Equal(opts.Size, last.Size) && opts.Stretch == last.Stretch {
+			loaders = append(loaders, loaders[i-1])
+		} else {
+			images, err := data.OpenSplit(opts, o.split)
+			if err != nil {
+				return nil, data.Split{}, err
 			}
-			return nil, err
+			n := images.Len()
+			if o.limit > 0 {
+				n = min(n, o.limit)
+			}
+			if i == 0 {
+				first = images
+			}
+			loaders = append(loaders, &data.Loader{Source: data.First(images, n), Batch: min(o.batch, n)})
+		}
+		last = opts
+		c, h, w := loaders[i].Source.Shape()
+		if err := t.Check(loaders[i].Source.Classes(), c, h, w); err != nil {
+			return nil, data.Split{}, err
 		}
 	}
-	if o.limit > 0 {
-		src = head{src, o.limit}
+	return loaders, first, nil
+}
+
+// describe says which of the images of a split are taken.
+func (o *evalOptions) describe(images data.Split) string {
+	text := "all"
+	if images.Name != text {
+		text = fmt.Sprintf("the %s split", images.Name)
 	}
-	return src, nil
+	if o.limit > 0 && o.limit < images.Len() {
+		text = "the first of " + text
+	}
+	return text + " of " + o.data
 }
 
-// head is the first images of a source, n at most.
-type head struct {
-	data.Source
-	n int
-}
-
-func (h head) Len() int { return min(h.n, h.Source.Len()) }
-
-// forward returns the logits, [N,K], of each model for all images, and their labels, [N].
-func forward(ctx context.Context, models []*teacher.Teacher, l *data.Loader, stderr io.Writer) (rows [][]float32, labels []int64, err error) {
+// forward returns the logits, [N,K], of each model for all images, which it has a loader of, and their labels, [N].
+func forward(ctx context.Context, models []*teacher.Teacher, loaders []*data.Loader, stderr io.Writer) (rows [][]float32, labels []int64, err error) {
 	rows = make([][]float32, len(models))
-	bar := newProgress(stderr, l.Source.Len(), "eval")
+	bar := newProgress(stderr, loaders[0].Source.Len(), "eval")
 	defer bar.Exit()
 	var b data.Batch
-	for step := range l.Steps() {
-		if err := ctx.Err(); err != nil {
-			return nil, nil, err
-		}
-		if err := l.Fill(&b, 0, step); err != nil {
+	for step := range loaders[0].Steps() {
+		if err := interrupted(ctx); err != nil {
 			return nil, nil, err
 		}
 		for i, t := range models {
+			if i == 0 || loaders[i] != loaders[i-1] {
+				if err := loaders[i].Fill(&b, 0, step); err != nil {
+					return nil, nil, err
+				}
+			}
 			z, err := logits(t, &b)
 			if err != nil {
 				return nil, nil, err
@@ -228,7 +261,7 @@ func meanKL(p, q []float32, k int) float64 {
 func (e evaluation) rows() [][]string {
 	rows := [][]string{
 		{"model", e.File},
-		{"images", strconv.Itoa(e.N) + " of " + e.Data},
+		{"images", grouped(int64(e.N)) + ", " + e.images},
 		{"top-1", fmt.Sprintf("%s ± %.1f", percent(e.Top1), 100*e.Stderr)},
 		{"top-5", percent(e.Top5)},
 		{"calibration error", percent(e.ECE)},

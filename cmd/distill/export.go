@@ -37,7 +37,7 @@ data.source=cifar10:DIR.
 JSON keys: file, checkpoint, weights (absent without --weights), parity (images, max_diff, limit, flipped).`,
 		Example: `  distill export run --checkpoint best --output best.onnx
   distill export run --weights student.safetensors --json`,
-		Args: wantArgs(1, math.MaxInt),
+		Args: wantArgs(1, math.MaxInt, "the folder of a run"),
 		PreRunE: func(*cobra.Command, []string) error {
 			if o.checkpoint != "last" && o.checkpoint != "best" {
 				return fmt.Errorf("--checkpoint is %q, want last or best", o.checkpoint)
@@ -46,6 +46,9 @@ JSON keys: file, checkpoint, weights (absent without --weights), parity (images,
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			o.global, o.run, o.overrides = *g, args[0], args[1:]
+			if c.Flags().Changed("threads") {
+				o.overrides = append([]string{fmt.Sprintf("threads=%d", g.threads)}, o.overrides...)
+			}
 			return runExport(c.Context(), o, c.OutOrStdout())
 		},
 	}
@@ -76,7 +79,7 @@ func runExport(ctx context.Context, o exportOptions, stdout io.Writer) error {
 		return err
 	}
 	defer run.Close()
-	if err := ctx.Err(); err != nil {
+	if err := interrupted(ctx); err != nil {
 		return fmt.Errorf("export %s: %w", o.run, err)
 	}
 	e := exported{File: cmp.Or(o.output, run.Folder.Student()), Checkpoint: o.checkpoint, Weights: o.weights}

@@ -33,7 +33,7 @@ func newInit(g *global) *cobra.Command {
 
 JSON keys: file.`,
 		Example: "  distill init recipe.yaml",
-		Args:    wantArgs(0, 1),
+		Args:    wantArgs(0, 1, "one file at most"),
 		RunE: func(c *cobra.Command, args []string) error {
 			o.global, o.file = *g, "recipe.yaml"
 			if len(args) > 0 {

@@ -2,11 +2,8 @@ package main
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 
@@ -38,7 +35,7 @@ node, shape), audit (batch_norm, batch_norm_nodes, output, dynamic_batch, batch,
 		Example: `  distill inspect models/cifar10_resnet56.onnx
   distill inspect --taps models/mnist_cntk.onnx
   distill inspect --json models/cifar10_resnet56.onnx`,
-		Args: wantArgs(1, 1),
+		Args: wantArgs(1, 1, "one model"),
 		RunE: func(c *cobra.Command, args []string) error {
 			o.global, o.model = *g, args[0]
 			return runInspect(o, c.OutOrStdout())
@@ -98,7 +95,7 @@ func runInspect(o inspectOptions, stdout io.Writer) error {
 
 func inspect(o inspectOptions, m *onnx.Model) (inspection, error) {
 	i := inspection{
-		File: o.model, Producer: m.Producer(), Opset: m.Opset(), Inputs: m.Inputs(), Outputs: m.Outputs(),
+		File: o.model, SHA256: m.SHA256(), Producer: m.Producer(), Opset: m.Opset(), Inputs: m.Inputs(), Outputs: m.Outputs(),
 		Params: m.Params(), Taps: []tap{}, Audit: m.Audit(),
 	}
 	own, ok, err := data.ReadCard(m.Metadata())
@@ -108,9 +105,6 @@ func inspect(o inspectOptions, m *onnx.Model) (inspection, error) {
 	if ok {
 		c := card(own)
 		i.Card = &c
-	}
-	if i.SHA256, err = hashFile(o.model); err != nil {
-		return inspection{}, err
 	}
 	shapes, macs, err := measure(m, own.Preprocess.Size, o.global)
 	if err == nil {
@@ -136,19 +130,6 @@ func measure(m *onnx.Model, size []int, g global) (shapes map[string][]int, macs
 	}
 	macs, _, err = m.MACs(shapes)
 	return shapes, macs, err
-}
-
-func hashFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // facts are the rows of the table of what the model is.

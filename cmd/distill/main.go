@@ -54,6 +54,20 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
+// interruption is work that stopped because it was told to.
+type interruption struct{ error }
+
+func (i interruption) Unwrap() error { return i.error }
+func (interruption) ExitCode() int   { return exitInterrupted }
+
+// interrupted is an error if work is to stop.
+func interrupted(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return interruption{errors.New("interrupted")}
+}
+
 // report prints an error, and the way out on a line of its own.
 func report(w io.Writer, err error) {
 	fmt.Fprintf(w, "distill: error: %v\n", err)

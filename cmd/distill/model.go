@@ -76,7 +76,7 @@ func (l *look) open(path string, g global) (*teacher.Teacher, error) {
 		return nil, err
 	}
 	if _, ok := t.Card(); !ok && !l.given {
-		err := fmt.Errorf("open %s: the file does not say how its images are preprocessed", path)
+		err := fmt.Errorf("%s: the file does not say how its images are preprocessed", path)
 		err = hint.Wrap(err, "give --mean and --std, or --preset cifar10, imagenet or mnist; --scale 1 for plain pixels 0..255")
 		return nil, errors.Join(err, t.Close())
 	}

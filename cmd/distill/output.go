@@ -18,8 +18,14 @@ func writeJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// writeTable writes rows in columns, each as wide as its widest cell.
+// writeTable writes a table.
 func writeTable(w io.Writer, rows [][]string) error {
+	_, err := io.WriteString(w, table(rows))
+	return err
+}
+
+// table sets rows in columns, each as wide as its widest cell, on a line each.
+func table(rows [][]string) string {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
@@ -29,12 +35,11 @@ func writeTable(w io.Writer, rows [][]string) error {
 		fmt.Fprintln(t, strings.Join(row, "\t"))
 	}
 	t.Flush() // a strings.Builder takes everything
+	var trimmed strings.Builder
 	for line := range strings.Lines(b.String()) {
-		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
-			return err
-		}
+		trimmed.WriteString(strings.TrimRight(line, " \n") + "\n")
 	}
-	return nil
+	return trimmed.String()
 }
 
 // printable returns s, quoted if a terminal would do something else than show it: names come from files.

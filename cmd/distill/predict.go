@@ -34,7 +34,7 @@ func newPredict(g *global) *cobra.Command {
 		Use:   "predict MODEL.onnx IMAGE...",
 		Short: "Classify images",
 		Long: `Classify PNG and JPEG images: the most probable classes of each, with their probabilities. Images of another size than
-the model's are scaled to cover it and cropped about their centre. An image that cannot be read is reported, and the
+the model's are scaled to cover it and cropped about their centre, or, where its file or --size says so, stretched. An image that cannot be read is reported, and the
 others are classified all the same.
 
 ` + lookHelp + `
@@ -42,7 +42,7 @@ others are classified all the same.
 JSON: a list with the keys file, predictions (class, label, probability; most probable first) and, where an image cannot
 be read, error. A class without a name has its number as label.`,
 		Example: `  distill predict models/cifar10_resnet56.onnx testdata/images/cat.png testdata/images/ship.png --preset imagenet --classes testdata/cifar10/batches.meta.txt`,
-		Args:    wantArgs(2, math.MaxInt),
+		Args:    wantArgs(2, math.MaxInt, "a model and at least one image"),
 		PreRunE: func(c *cobra.Command, _ []string) error {
 			if o.top < 1 {
 				return fmt.Errorf("--top is %d, want 1 or more", o.top)
@@ -76,11 +76,11 @@ type guess struct {
 func runPredict(ctx context.Context, o predictOptions, stdout, stderr io.Writer) error {
 	t, err := o.open(o.model, o.global)
 	if err != nil {
-		return err
+		return fmt.Errorf("predict: %w", err)
 	}
 	defer t.Close()
 	if err := o.contradicts(t); err != nil {
-		return err
+		return fmt.Errorf("predict: %w", err)
 	}
 	names, err := o.names(t)
 	if err != nil {
@@ -90,7 +90,7 @@ func runPredict(ctx context.Context, o predictOptions, stdout, stderr io.Writer)
 	var all []prediction
 	unread := 0
 	for files := range slices.Chunk(o.images, batch) {
-		if err := ctx.Err(); err != nil {
+		if err := interrupted(ctx); err != nil {
 			return fmt.Errorf("predict: %w", err)
 		}
 		found, errs, err := predict(t, files, names, o.top)
@@ -159,10 +159,14 @@ func readText(path string) (string, error) {
 // predict classifies images in one batch. It returns a prediction for each file, and the errors of those that cannot be read.
 func predict(t *teacher.Teacher, files, names []string, top int) (found []prediction, errs []error, err error) {
 	c, h, w := t.InputShape()
+	read := data.ReadImage
+	if len(t.Preprocess().Size) > 0 { // then the model learned from stretched images
+		read = data.ReadStretched
+	}
 	b := data.Batch{Shape: [4]int{0, c, h, w}}
 	for _, file := range files {
 		p := prediction{File: file, Predictions: []guess{}}
-		pixels, err := data.ReadImage(file, c, h, w)
+		pixels, err := read(file, c, h, w)
 		if err != nil {
 			p.Error = err.Error()
 			errs = append(errs, err)

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"distill/internal/hint"
-	"distill/internal/strictyaml"
+	"distill/internal/nearest"
 	"distill/runtime"
 )
 
@@ -104,11 +104,11 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	return usageError{err}
 }
 
-// wantArgs refuses fewer or more arguments, flags apart, than a verb takes.
-func wantArgs(least, most int) cobra.PositionalArgs {
+// wantArgs refuses fewer or more arguments, flags apart, than a verb takes; what says what they are.
+func wantArgs(least, most int, what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if n := len(args); n < least || n > most {
-			return fmt.Errorf("%s: %d arguments do not fit: %s", c.Name(), n, c.UseLine())
+			return fmt.Errorf("%s needs %s: %s", c.Name(), what, c.UseLine())
 		}
 		return nil
 	}
@@ -133,7 +133,7 @@ func flagError(c *cobra.Command, err error) error {
 		return err
 	}
 	known := flagPattern.FindAllString(c.LocalFlags().FlagUsages()+c.InheritedFlags().FlagUsages(), -1)
-	if near := strictyaml.Nearest("--"+unknown.GetSpecifiedName(), known); near != "" {
+	if near := nearest.Word("--"+unknown.GetSpecifiedName(), known); near != "" {
 		return hint.Wrap(err, "did you mean %s?", near)
 	}
 	return err

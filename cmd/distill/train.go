@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"distill/internal/hint"
 	"distill/internal/strictyaml"
+	"distill/losses"
 	"distill/runtime"
 	"distill/student"
 	"distill/train"
@@ -41,12 +41,16 @@ KEY=VALUE before flags.
 Ctrl-C stops at the next step, with a checkpoint. --resume goes on from the last checkpoint and, on the same CPU with as
 many threads, ends in the same weights, bit for bit.
 
+Students (--student, or the recipe's student):
+` + studentHelp() + `
+Losses (the recipe's losses):
+` + lossHelp() + `
 JSON keys: test_images; teacher, student, labels (each with name, file, top1, stderr, best_top1, params, bytes, latency_ms
 and agreement with the teacher); gain and gain_stderr (of student over labels, paired on the test images); parity (images,
 max_diff, limit, flipped). What there is none of is absent. Shares are 0..1.`,
 		Example: `  distill train --teacher models/cifar10_resnet56.onnx --student resnet8 --data cifar10:testdata/cifar10 --output run
   distill train --recipe recipe.yaml --baseline --overwrite optimizer.lr=0.05 losses.1.temperature=2`,
-		Args: wantArgs(0, math.MaxInt),
+		Args: cobra.ArbitraryArgs,
 		PreRunE: func(*cobra.Command, []string) error {
 			if o.resume && o.overwrite {
 				return errors.New("--resume goes on with a run and --overwrite replaces it: give one of them")
@@ -75,6 +79,24 @@ max_diff, limit, flipped). What there is none of is absent. Shares are 0..1.`,
 	f.BoolVar(&o.overwrite, "overwrite", false, "replace the run in the output folder")
 	f.BoolVar(&o.baseline, "baseline", false, "also train the same student on labels alone, and compare")
 	return c
+}
+
+// studentHelp lists the families of students.
+func studentHelp() string {
+	var rows [][]string
+	for _, f := range student.Table {
+		rows = append(rows, []string{"  " + f.Name, f.Doc})
+	}
+	return table(rows)
+}
+
+// lossHelp lists the losses.
+func lossHelp() string {
+	var rows [][]string
+	for _, row := range losses.Table {
+		rows = append(rows, []string{"  " + row.Name, row.Doc})
+	}
+	return table(rows)
 }
 
 // recipeKeys are the keys of a recipe that flags stand for.
@@ -143,12 +165,6 @@ func runTrain(ctx context.Context, o trainOptions, stdout, stderr io.Writer) err
 	}
 	return writeReport(stdout, report)
 }
-
-// interruption is a run that stopped because it was told to.
-type interruption struct{ error }
-
-func (i interruption) Unwrap() error { return i.error }
-func (interruption) ExitCode() int   { return exitInterrupted }
 
 // stopped adds to the error of a run that was interrupted how to go on with it.
 func (o *trainOptions) stopped(err error, r *train.Recipe) error {
