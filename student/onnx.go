@@ -6,6 +6,7 @@ import (
 
 	G "gorgonia.org/gorgonia"
 
+	"distill/internal/hint"
 	"distill/runtime/graph"
 	"distill/runtime/graph/onnx"
 )
@@ -37,8 +38,12 @@ func (o *ONNX) lift(classes int) (*onnx.Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n := len(m.Inputs()); n != 1 {
-		return nil, fmt.Errorf("%s has %d inputs, a student has one", o.File, n)
+	in := m.Inputs()
+	switch {
+	case len(in) != 1:
+		return nil, fmt.Errorf("%s has %d inputs, a student has one", o.File, len(in))
+	case len(in[0].Shape) > 0 && !in[0].Shape[0].Dynamic():
+		return nil, hint.Wrap(fmt.Errorf("%s fixes a batch of %v", o.File, in[0].Shape[0]), "export it with a dynamic batch (dynamic_axes)")
 	}
 	return m.Lift(onnx.Lifting{Freeze: o.Freeze, Fresh: o.Fresh, Classes: classes})
 }
@@ -50,9 +55,6 @@ func (o *ONNX) Build(g *graph.Graph, x *G.Node, classes int) Model {
 		graph.Fail(o.File, nil, "%v", err)
 	}
 	in, out := n.Signature()
-	if len(in.Shape) > 0 && !in.Shape[0].Dynamic() {
-		graph.Fail(o.File, nil, "the file fixes a batch of %v; export it with a dynamic batch (dynamic_axes)", in.Shape[0])
-	}
 	if s := graph.ShapeOf(x); !in.Takes(s) {
 		graph.Fail(o.File, []graph.Shape{s}, "the network takes %v; set preprocess.size, or export it with another input", in.Shape)
 	}

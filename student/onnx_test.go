@@ -81,7 +81,7 @@ func TestWhatAFileCannotDoIsSaid(t *testing.T) {
 		want  string
 	}{
 		{"another size", student.ONNX{File: resnet56}, []int{3, 28, 28}, "the network takes [batch 3 32 32]"},
-		{"a fixed batch", student.ONNX{File: fixed}, []int{1, 28, 28}, "the file fixes a batch of 1"},
+		{"a fixed batch", student.ONNX{File: fixed}, []int{1, 28, 28}, "fixes a batch of 1"},
 		{"no such weight", student.ONNX{File: resnet56, Freeze: []string{"head.*"}}, []int{3, 32, 32}, `no weight is like "head.*"`},
 		{"no file", student.ONNX{}, []int{3, 32, 32}, "onnx must name a file"},
 	} {

@@ -156,4 +156,3 @@ func (run *Run) verify(file []byte) (Parity, error) {
 	}
 	return parity(logits, trainer, len(run.State.Classes))
 }
-
