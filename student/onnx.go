@@ -22,6 +22,11 @@ type ONNX struct {
 	File   string   `yaml:"onnx"`
 	Freeze []string `yaml:"freeze"` // names or globs of weights that are not trained
 	Fresh  bool     `yaml:"fresh"`  // start weights anew, by PyTorch's default initialisation
+	// BatchNorm puts a new batch norm after each convolution, for a file in which it was folded away.
+	BatchNorm bool `yaml:"batch_norm"`
+	// Dropout is the share, 0..1, of the last dense layer's inputs that each training step leaves out. Dropout that the file
+	// has as nodes is restored by itself.
+	Dropout float64 `yaml:"dropout"`
 }
 
 // Validate wants a file that can be read and lifted.
@@ -45,7 +50,7 @@ func (o *ONNX) lift(classes int) (*onnx.Network, error) {
 	case len(in[0].Shape) > 0 && !in[0].Shape[0].Dynamic():
 		return nil, hint.Wrap(fmt.Errorf("%s fixes a batch of %v", o.File, in[0].Shape[0]), "export it with a dynamic batch (dynamic_axes)")
 	}
-	return m.Lift(onnx.Lifting{Freeze: o.Freeze, Fresh: o.Fresh, Classes: classes})
+	return m.Lift(onnx.Lifting{Freeze: o.Freeze, Fresh: o.Fresh, Classes: classes, BatchNorm: o.BatchNorm, Dropout: o.Dropout})
 }
 
 // Build describes the network; it has no taps.

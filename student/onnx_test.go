@@ -90,3 +90,54 @@ func TestWhatAFileCannotDoIsSaid(t *testing.T) {
 		}
 	}
 }
+
+func TestBatchNormAndDropoutAreAddedOnRequest(t *testing.T) {
+	describe := func(mode graph.Mode, o *student.ONNX) *graph.Program {
+		p, err := graph.Build(mode, func(g *graph.Graph) {
+			g.Output("logits", o.Build(g, g.Input("x", graph.Float32, 4, 3, 32, 32), 10).Logits)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	masks := func(p *graph.Program) (n int) {
+		for _, l := range p.Inputs {
+			if l.Keep > 0 {
+				n++
+				a, b, c := l.Draw(1, 0), l.Draw(1, 0), l.Draw(1, 1)
+				if !slices.Equal(a.F, b.F) || slices.Equal(a.F, c.F) {
+					t.Errorf("%s is no function of the step", l.Name)
+				}
+				if zeros := countZeros(a.F); zeros == 0 || zeros == len(a.F) {
+					t.Errorf("%s drops %d of %d", l.Name, zeros, len(a.F))
+				}
+			}
+		}
+		return n
+	}
+	plain, more := &student.ONNX{File: resnet56}, &student.ONNX{File: resnet56, BatchNorm: true, Dropout: 0.5}
+	training, inference := describe(graph.Training, more), describe(graph.Inference, more)
+	if masks(training) != 1 || masks(inference) != 0 || masks(describe(graph.Training, plain)) != 0 {
+		t.Error("dropout is not there in training, or is there at inference")
+	}
+	// Four tensors for each of ResNet-56's 55 convolutions.
+	if got, want := len(training.Stored), len(describe(graph.Training, plain).Stored)+4*55; got != want {
+		t.Errorf("%d tensors are stored, want %d", got, want)
+	}
+	if len(training.Updates) != 2*55 {
+		t.Errorf("%d running statistics are updated, want %d", len(training.Updates), 2*55)
+	}
+	if _, err := built(&student.ONNX{File: resnet56, Dropout: 1}, 10, 3, 32, 32); err == nil {
+		t.Error("a dropout of 1 was taken")
+	}
+}
+
+func countZeros(values []float32) (n int) {
+	for _, v := range values {
+		if v == 0 {
+			n++
+		}
+	}
+	return n
+}

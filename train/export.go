@@ -67,7 +67,8 @@ func parity(file, trainer []float32, k int) (Parity, error) {
 	}
 	if !(p.MaxDiff <= p.Limit) || math.IsInf(p.MaxDiff, 1) || p.Flipped > 0 {
 		return p, hint.Wrap(&ParityError{p},
-			"the file is not to be trusted and was not written; try another ONNX Runtime (--onnxruntime), and report it")
+			"nothing was written. Folding batch norm costs digits where channels hardly vary, as in a network hardly trained: train longer; "+
+				"else try another ONNX Runtime (--onnxruntime), and report it")
 	}
 	return p, nil
 }

@@ -99,8 +99,8 @@ func Reopen(folder, which string, overrides []string) (_ *Run, err error) {
 
 // sameData checks that the data are of the kind that the checkpoint was made with.
 func (run *Run) sameData() error {
-	if !slices.Equal(run.Splits.Train.Classes(), run.State.Classes) || run.image() != run.State.Image || run.images() != run.State.Images {
-		return fmt.Errorf("train: %s has other classes, sizes or numbers of images than the checkpoint in %s", run.Recipe.Data.Source, run.Folder)
+	if !slices.Equal(run.Splits.Train.Classes(), run.State.Classes) || run.image() != run.State.Image {
+		return fmt.Errorf("train: %s has other classes or another image size than the checkpoint in %s", run.Recipe.Data.Source, run.Folder)
 	}
 	return nil
 }
@@ -247,6 +247,10 @@ func (run *Run) resume() (err error) {
 	}
 	if err := run.sameData(); err != nil {
 		return err
+	}
+	if run.images() != run.State.Images { // the order of the samples would be another
+		return fmt.Errorf("train: %s has %v images to train, val and test; the checkpoint in %s was made with %v",
+			run.Recipe.Data.Source, run.images(), run.Folder, run.State.Images)
 	}
 	return run.complete()
 }

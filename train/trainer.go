@@ -151,6 +151,11 @@ func (run *Run) update(it *item) (lr float64, err error) {
 	if run.phase.NeedsTeacher {
 		in[losses.TeacherInput] = graph.Floats(it.teacher, shape[0], len(run.State.Classes))
 	}
+	for _, l := range run.phase.Step.Inputs {
+		if l.Keep > 0 {
+			in[l.Name] = l.Draw(r.Seed, run.State.Step)
+		}
+	}
 	for name, v := range r.Optimizer.Method.Knobs(run.State.Step) {
 		in[name] = graph.Scalar(v)
 	}

@@ -51,6 +51,7 @@ type Leaf struct {
 	Init    Init    // of a stored tensor
 	Knob    bool    // an input of rank 0 with a default
 	Default float32 // of a knob
+	Keep    float64 // of a mask: the probability of an element that is not 0; 0 for what is no mask
 	Node    *G.Node
 }
 
@@ -131,6 +132,17 @@ func (g *Graph) Knob(name string, value float32) *G.Node {
 		}
 	}
 	l := g.leaf(Leaf{Name: name, Shape: Shape{}, Knob: true, Default: value})
+	g.inputs = append(g.inputs, l)
+	return l.Node
+}
+
+// Mask is an input that whoever trains draws anew for each step: an element is 1/keep with probability keep, 0 < keep < 1,
+// else 0. Multiplied by it, a tensor keeps its mean: dropout (Srivastava et al. 2014).
+func (g *Graph) Mask(name string, keep float64, shape ...int) *G.Node {
+	if !(keep > 0 && keep < 1) {
+		Fail(name, nil, "a mask keeps a share between 0 and 1, not %v", keep)
+	}
+	l := g.leaf(Leaf{Name: name, Shape: Shape(shape).Clone(), Keep: keep})
 	g.inputs = append(g.inputs, l)
 	return l.Node
 }
@@ -251,6 +263,20 @@ func (g *Graph) grad(cost *G.Node, wrt []Leaf) []Gradient {
 		grads[i] = Gradient{l.Name, l.Node, derivs[i]}
 	}
 	return grads
+}
+
+// Draw fills a tensor for a mask. Its values depend on the seed, the mask's name and the step alone.
+func (l Leaf) Draw(seed uint64, step int) Tensor {
+	h := fnv.New64a()
+	h.Write([]byte(l.Name))
+	rng := rand.New(rand.NewPCG(seed^h.Sum64(), uint64(step)))
+	t := NewTensor(Float32, l.Shape...)
+	for i := range t.F {
+		if rng.Float64() < l.Keep {
+			t.F[i] = float32(1 / l.Keep)
+		}
+	}
+	return t
 }
 
 // Fill creates in the store what the program reads and the store lacks. Values depend on the seed and each tensor's

@@ -14,6 +14,7 @@ import (
 	"distill/internal/hint"
 	pb "distill/internal/onnxpb"
 	"distill/runtime/graph"
+	"distill/runtime/graph/nn"
 	"distill/runtime/graph/op"
 )
 
@@ -24,6 +25,11 @@ type Lifting struct {
 	Fresh bool
 	// Classes, where it differs from what the model has, gives its last dense layer a new weight and bias of so many rows.
 	Classes int
+	// BatchNorm puts a new batch norm after each convolution: what to train with where the export folded it away.
+	BatchNorm bool
+	// Dropout, in 0..1, is the share of the last dense layer's inputs that each training step leaves out. Dropout nodes of the
+	// file drop their own share in training.
+	Dropout float64
 }
 
 // Network is a model as a description: it can be built into graphs, for training and for inference.
@@ -33,6 +39,8 @@ type Network struct {
 	weights map[string]*weight // of the file's floating-point tensors of rank 1 or more
 	consts  map[string]graph.Array
 	attrs   []map[string]any // of each node
+	head    *pb.NodeProto    // the last dense layer; nil where the output is no dense layer's
+	lifting Lifting
 }
 
 // weight is a tensor of the file that goes into the store.
@@ -52,7 +60,7 @@ func (m *Model) Lift(l Lifting) (*Network, error) {
 }
 
 func (m *Model) lift(l Lifting) (*Network, error) {
-	n := &Network{model: m, opset: m.Opset(), weights: map[string]*weight{}, consts: map[string]graph.Array{}}
+	n := &Network{model: m, opset: m.Opset(), weights: map[string]*weight{}, consts: map[string]graph.Array{}, lifting: l}
 	frozen, err := m.initializersLike(l.Freeze)
 	if err != nil {
 		return nil, err
@@ -97,8 +105,13 @@ func (m *Model) lift(l Lifting) (*Network, error) {
 		}
 		n.attrs = append(n.attrs, attrs)
 	}
+	bias := ""
+	n.head, bias = m.lastDense()
+	if l.Dropout != 0 && (n.head == nil || !(l.Dropout > 0 && l.Dropout < 1)) {
+		return nil, fmt.Errorf("a dropout of %v needs a last dense layer, and to be between 0 and 1", l.Dropout)
+	}
 	if l.Classes > 0 {
-		return n, n.resize(l.Classes)
+		return n, n.resize(l.Classes, bias)
 	}
 	return n, nil
 }
@@ -139,25 +152,36 @@ func (m *Model) initializersLike(patterns []string) (map[string]bool, error) {
 	return found, nil
 }
 
-// resize gives the last dense layer another number of rows.
-func (n *Network) resize(classes int) error {
-	producers := n.model.producers()
-	node := producers[n.model.proto.Graph.Output[0].GetName()]
+// lastDense is the node of the dense layer that gives the first output, and the name of its bias; nil where there is none.
+func (m *Model) lastDense() (node *pb.NodeProto, bias string) {
+	producers := m.producers()
+	node = producers[m.proto.Graph.Output[0].GetName()]
 	for node != nil && passes(node) {
 		node = producers[node.Input[0]]
 	}
-	bias := ""
-	if is(node, "Add") {
+	if node == nil {
+		return nil, ""
+	}
+	if is(node, "Gemm") {
+		return node, input(node, 2)
+	}
+	if is(node, "Add") && len(node.Input) == 2 {
 		for i, in := range node.Input {
 			if p := producers[in]; p != nil && is(p, "MatMul") {
-				node, bias = p, node.Input[1-i]
-				break
+				return p, node.Input[1-i]
 			}
 		}
-	} else if is(node, "Gemm") {
-		bias = input(node, 2)
 	}
-	if node == nil || !is(node, "Gemm") && !is(node, "MatMul") {
+	if is(node, "MatMul") {
+		return node, ""
+	}
+	return nil, ""
+}
+
+// resize gives the last dense layer another number of rows.
+func (n *Network) resize(classes int, bias string) error {
+	node := n.head
+	if node == nil {
 		return errors.New("its number of classes cannot be changed: the output is no dense layer's")
 	}
 	w := n.weights[input(node, 1)]
@@ -266,11 +290,34 @@ func (l *lifter) node(n *pb.NodeProto, attrs map[string]any) {
 	if l.fold(n, node) {
 		return
 	}
-	for i, y := range op.Lift(node) {
+	if l.network.lifting.Dropout > 0 && n == l.network.head {
+		node.In[0].Tensor = l.drop(n.Output[0]+".dropout", node.X(0), l.network.lifting.Dropout)
+	}
+	out := op.Lift(node)
+	switch {
+	case node.Op == "Dropout":
+		ratio := node.Float("ratio", 0.5)
+		if node.Opset >= 12 {
+			ratio = node.ScalarIn(1, 0.5)
+		}
+		out[0] = l.drop(n.Output[0]+".dropout", out[0], ratio)
+	case node.Op == "Conv" && l.network.lifting.BatchNorm:
+		name := strings.TrimSuffix(n.Input[1], ".weight") + ".bn"
+		out[0] = nn.BatchNorm{Name: name, Channels: graph.ShapeOf(out[0])[1]}.Apply(l.g, out[0])
+	}
+	for i, y := range out {
 		if name := output(n, i); name != "" {
 			l.values[name] = op.Input{Tensor: y}
 		}
 	}
+}
+
+// drop leaves out a share of a tensor's elements in training.
+func (l *lifter) drop(name string, x *G.Node, share float64) *G.Node {
+	if l.g.Mode != graph.Training || share == 0 {
+		return x
+	}
+	return op.Mul(x, l.g.Mask(name, 1-share, graph.ShapeOf(x)...))
 }
 
 // fold finds what a node gives without the graph: an alias, a shape, a constant.
