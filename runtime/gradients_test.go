@@ -200,6 +200,9 @@ func TestInputGradientOnTheTapeIsPyTorchsInFloat64(t *testing.T) {
 	})
 }
 
+// gradientOf, before a weight's name, is the output with its gradient.
+const gradientOf = "gradient of "
+
 // The Fisher information's trace is the mean over images of the squared length of ∇ log p(label), one image at a time.
 func TestPerSampleGradientsArePyTorchs(t *testing.T) {
 	testInit(t)
@@ -209,7 +212,7 @@ func TestPerSampleGradientsArePyTorchs(t *testing.T) {
 		p, s := through(t, path, one, onnx.Lifting{}, func(g *graph.Graph, x, logits *G.Node) {
 			label := g.Input("label", graph.Float32, 1, want.classes()) // one-hot
 			for _, d := range g.Grad(op.ReduceSum(op.Mul(label, op.LogSoftmax(logits, 1)), nil, false)) {
-				g.Output(d.Name, d.Grad)
+				g.Output(gradientOf+d.Name, d.Grad)
 			}
 		})
 		step, err := Compile(p, s, ONNXRuntime, Options{}, nil)
@@ -227,7 +230,7 @@ func TestPerSampleGradientsArePyTorchs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, want := slices.Sorted(maps.Keys(grads)), slices.Sorted(maps.Keys(sample.Weights)); !slices.Equal(got, want) {
+			if got, want := s.Names(graph.Param), slices.Sorted(maps.Keys(sample.Weights)); !slices.Equal(slices.Sorted(slices.Values(got)), want) {
 				t.Fatalf("trained are %v, in PyTorch %v", got, want)
 			}
 			var trace float64
@@ -236,7 +239,7 @@ func TestPerSampleGradientsArePyTorchs(t *testing.T) {
 			}
 			var sum float64
 			for name, w := range sample.Weights {
-				g := doubled(grads[name].F)
+				g := doubled(grads[gradientOf+name].F)
 				var square float64
 				for _, v := range g {
 					square += v * v

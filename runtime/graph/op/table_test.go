@@ -27,6 +27,13 @@ operator that is not here is refused by an error that names its node.
 against PyTorch in float64 (value and gradients to 1e-10), and between both engines on each of three targets: plain ONNX,
 ONNX Runtime's fused operators, and its blocked convolution.
 
+Of ONNX 1.12's 909 single-operator cases, 355 use operators of the table on float32 tensors: 341 pass on both engines, 14 are
+forms that are refused (1-D and 3-D windows 4, batch norm in training mode 2, ceil_mode 2, and one each of allowzero, an empty
+slice, a backward slice, column-major indices, dilated pooling, padding by other than zeros). The other 554: another operator
+267, integers and booleans 201, other float types 55, strings 12, constants alone, which are folded, 10, sequences and
+optionals 9. The cases that matter are kept in testdata/onnx-node;
+` + "`DISTILL_ONNX_CASES=onnx-node-tests.tar.gz go test ./runtime -run ONNXNodeCases -v`" + ` runs an archive of all.
+
 | operator | gradient | read from ONNX | examples |
 |---|---|---|---|
 `)
