@@ -15,9 +15,9 @@ import (
 	"distill/runtime/graph/op"
 )
 
-// uniform is PyTorch's default for convolutions and dense layers, weights and bias alike: U(−1/√fanIn, 1/√fanIn)
+// Uniform is PyTorch's default for convolutions and dense layers, weights and bias alike: U(−1/√fanIn, 1/√fanIn)
 // (kaiming_uniform with a = √5).
-func uniform(fanIn int) graph.Init {
+func Uniform(fanIn int) graph.Init {
 	bound := 1 / math.Sqrt(float64(max(fanIn, 1)))
 	return func(values []float32, _ graph.Shape, rng *rand.Rand) {
 		for i := range values {
@@ -40,10 +40,10 @@ type Conv struct {
 func (l Conv) Apply(g *graph.Graph, x *G.Node) *G.Node {
 	group := max(l.Group, 1)
 	fanIn := l.In / group * l.Kernel * l.Kernel
-	w := g.Param(l.Name+".weight", graph.Shape{l.Out, l.In / group, l.Kernel, l.Kernel}, uniform(fanIn))
+	w := g.Param(l.Name+".weight", graph.Shape{l.Out, l.In / group, l.Kernel, l.Kernel}, Uniform(fanIn))
 	var b *G.Node
 	if l.Bias {
-		b = g.Param(l.Name+".bias", graph.Shape{l.Out}, uniform(fanIn))
+		b = g.Param(l.Name+".bias", graph.Shape{l.Out}, Uniform(fanIn))
 	}
 	return op.Conv(x, w, b, op.ConvAttrs{
 		Strides: [2]int{l.Stride, l.Stride}, Pads: [4]int{l.Pad, l.Pad, l.Pad, l.Pad}, Group: group,
@@ -87,7 +87,7 @@ type Linear struct {
 
 // Apply turns x [N,In] into [N,Out].
 func (l Linear) Apply(g *graph.Graph, x *G.Node) *G.Node {
-	w := g.Param(l.Name+".weight", graph.Shape{l.Out, l.In}, uniform(l.In))
-	b := g.Param(l.Name+".bias", graph.Shape{l.Out}, uniform(l.In))
+	w := g.Param(l.Name+".weight", graph.Shape{l.Out, l.In}, Uniform(l.In))
+	b := g.Param(l.Name+".bias", graph.Shape{l.Out}, Uniform(l.In))
 	return op.Gemm(x, w, b)
 }

@@ -4,18 +4,14 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
-	"slices"
 	"strings"
 
-	G "gorgonia.org/gorgonia"
 
 	"distill/internal/hint"
 	pb "distill/internal/onnxpb"
 	"distill/runtime/graph"
 	"distill/runtime/graph/nn"
-	"distill/runtime/graph/op"
 )
 
 // Lifting says how a model becomes trainable. The zero Lifting trains every floating-point tensor that the file holds.
@@ -78,7 +74,7 @@ func (m *Model) lift(l Lifting) (*Network, error) {
 		if frozen[t.GetName()] {
 			w.kind = graph.State
 		} else if l.Fresh && len(v.Shape) > 1 {
-			w.init = uniform(v.Shape[1:].Size())
+			w.init = nn.Uniform(v.Shape[1:].Size())
 		}
 		n.weights[t.GetName()] = w
 	}
@@ -118,16 +114,6 @@ func (m *Model) lift(l Lifting) (*Network, error) {
 
 func copied(values []float32) graph.Init {
 	return func(to []float32, _ graph.Shape, _ *rand.Rand) { copy(to, values) }
-}
-
-// uniform is PyTorch's default for convolutions and dense layers: U(−1/√fanIn, 1/√fanIn).
-func uniform(fanIn int) graph.Init {
-	bound := 1 / math.Sqrt(float64(max(fanIn, 1)))
-	return func(to []float32, _ graph.Shape, rng *rand.Rand) {
-		for i := range to {
-			to[i] = float32((2*rng.Float64() - 1) * bound)
-		}
-	}
 }
 
 // initializersLike lists the initializers that patterns match, each of which must match one.
@@ -197,234 +183,14 @@ func (n *Network) resize(classes int, bias string) error {
 	}
 	shape := w.tensor.Shape.Clone()
 	shape[rows] = classes
-	w.tensor, w.init = graph.NewTensor(graph.Float32, shape...), uniform(shape[1-rows])
+	w.tensor, w.init = graph.NewTensor(graph.Float32, shape...), nn.Uniform(shape[1-rows])
 	if b := n.weights[bias]; b != nil {
-		b.tensor, b.init = graph.NewTensor(graph.Float32, classes), uniform(shape[1-rows])
+		b.tensor, b.init = graph.NewTensor(graph.Float32, classes), nn.Uniform(shape[1-rows])
 	}
 	return nil
 }
 
-// Build describes the network on its inputs, by name, and gives its outputs, by name. It panics, as graph code does, with a
-// *graph.Error that names the node.
-func (n *Network) Build(g *graph.Graph, in map[string]*G.Node) map[string]*G.Node {
-	// What depends on the batch is found by building at another one, in a graph that is thrown away.
-	var other map[string]graph.Array
-	_, err := graph.Build(graph.Inference, func(scratch *graph.Graph) {
-		larger := map[string]*G.Node{}
-		for name, x := range in {
-			s := graph.ShapeOf(x)
-			if len(s) > 0 {
-				s[0]++
-			}
-			larger[name] = scratch.Input(name, graph.Float32, s...)
-		}
-		l := lifter{network: n, g: scratch, values: map[string]op.Input{}}
-		l.run(larger)
-		other = l.computed()
-		for name, x := range l.outputs() {
-			scratch.Output(name, x)
-		}
-	})
-	if err != nil {
-		panic(err)
-	}
-	l := lifter{network: n, g: g, values: map[string]op.Input{}, other: other}
-	for _, x := range in {
-		l.like = x
-	}
-	l.run(in)
-	return l.outputs()
-}
-
-// lifter builds one graph.
-type lifter struct {
-	network *Network
-	g       *graph.Graph
-	values  map[string]op.Input    // by tensor name
-	other   map[string]graph.Array // the constants computed at another batch size; nil while these are being found
-	like    *G.Node                // an input, whose first size is the batch
-}
-
-func (l *lifter) run(in map[string]*G.Node) {
-	for name, x := range in {
-		l.values[name] = op.Input{Tensor: x}
-	}
-	for name, a := range l.network.consts {
-		l.values[name] = op.Input{Const: &a}
-	}
-	for _, t := range l.network.model.proto.Graph.Initializer {
-		name := t.GetName()
-		if w := l.network.weights[name]; w != nil {
-			l.values[name] = op.Input{Name: name, Tensor: l.stored(name, w)}
-		}
-	}
-	for i, node := range l.network.model.proto.Graph.Node {
-		l.node(node, l.network.attrs[i])
-	}
-}
-
-func (l *lifter) stored(name string, w *weight) *G.Node {
-	if w.kind == graph.Param {
-		return l.g.Param(name, w.tensor.Shape, w.init)
-	}
-	return l.g.State(name, w.kind, w.tensor.Shape, w.init)
-}
-
-// node lifts one node; what is wrong with it is said with its name.
-func (l *lifter) node(n *pb.NodeProto, attrs map[string]any) {
-	defer func() {
-		r := recover()
-		if e, ok := r.(*graph.Error); ok {
-			panic(&graph.Error{Op: describe(n), Shapes: e.Shapes, Reason: e.Reason})
-		} else if r != nil {
-			panic(r)
-		}
-	}()
-	node := &op.Node{Op: n.GetOpType(), Opset: l.network.opset, Attrs: attrs, Graph: l.g, Like: l.like}
-	if d := n.GetDomain(); d != "" && d != "ai.onnx" {
-		graph.Fail(n.GetOpType(), nil, "operators of domain %s cannot be trained", d)
-	}
-	for _, name := range n.Input {
-		node.In = append(node.In, l.values[name])
-	}
-	if l.fold(n, node) {
-		return
-	}
-	if l.network.lifting.Dropout > 0 && n == l.network.head {
-		node.In[0].Tensor = l.drop(n.Output[0]+".dropout", node.X(0), l.network.lifting.Dropout)
-	}
-	out := op.Lift(node)
-	switch {
-	case node.Op == "Dropout":
-		ratio := node.Float("ratio", 0.5)
-		if node.Opset >= 12 {
-			ratio = node.ScalarIn(1, 0.5)
-		}
-		out[0] = l.drop(n.Output[0]+".dropout", out[0], ratio)
-	case node.Op == "Conv" && l.network.lifting.BatchNorm:
-		name := strings.TrimSuffix(n.Input[1], ".weight") + ".bn"
-		out[0] = nn.BatchNorm{Name: name, Channels: graph.ShapeOf(out[0])[1]}.Apply(l.g, out[0])
-	}
-	for i, y := range out {
-		if name := output(n, i); name != "" {
-			l.values[name] = op.Input{Tensor: y}
-		}
-	}
-}
-
-// drop leaves out a share of a tensor's elements in training.
-func (l *lifter) drop(name string, x *G.Node, share float64) *G.Node {
-	if l.g.Mode != graph.Training || share == 0 {
-		return x
-	}
-	return op.Mul(x, l.g.Mask(name, 1-share, graph.ShapeOf(x)...))
-}
-
-// fold finds what a node gives without the graph: an alias, a shape, a constant.
-func (l *lifter) fold(n *pb.NodeProto, node *op.Node) bool {
-	switch node.Op {
-	case "Identity":
-		l.values[n.Output[0]] = node.In[0]
-		return true
-	case "Shape":
-		if node.In[0].Tensor == nil {
-			break
-		}
-		s := graph.ShapeOf(node.In[0].Tensor)
-		from, to := span(node.Int("start", 0), len(s)), span(node.Int("end", len(s)), len(s))
-		if from > to {
-			node.In = nil
-			graph.Fail("Shape", nil, "start %d lies after end %d", from, to)
-		}
-		a := graph.Array{Shape: graph.Shape{to - from}, I: make([]int64, to-from)}
-		for i := range a.I {
-			a.I[i] = int64(s[from+i])
-		}
-		l.constant(n.Output[0], a)
-		return true
-	}
-	in := make([]*graph.Array, len(node.In))
-	for i, v := range node.In {
-		if v.Tensor != nil {
-			return false
-		}
-		in[i] = v.Const
-	}
-	out, ok, err := evaluate(node.Op, node.Opset, node.Attrs, in)
-	if err != nil {
-		graph.Fail(node.Op, nil, "%v", err)
-	}
-	if !ok {
-		return false
-	}
-	for i, a := range out {
-		if name := output(n, i); name != "" {
-			l.constant(name, a)
-		}
-	}
-	return true
-}
-
-// span brings a bound counted from either end into 0..n.
-func span(i, n int) int {
-	if i < 0 {
-		i += n
-	}
-	return min(max(i, 0), n)
-}
-
-// constant notes a computed constant, and which of its elements the batch size decides.
-func (l *lifter) constant(name string, a graph.Array) {
-	in := op.Input{Const: &a}
-	if o, ok := l.other[name]; ok {
-		if !o.Shape.Equal(a.Shape) {
-			in.Sized = true
-		} else if a.I != nil && !slices.Equal(a.I, o.I) {
-			in.Free = make([]bool, len(a.I))
-			for i := range a.I {
-				in.Free[i] = a.I[i] != o.I[i]
-			}
-		}
-	}
-	l.values[name] = in
-}
-
-// computed lists the constants by name.
-func (l *lifter) computed() map[string]graph.Array {
-	all := map[string]graph.Array{}
-	for name, v := range l.values {
-		if v.Const != nil {
-			all[name] = *v.Const
-		}
-	}
-	return all
-}
-
-func (l *lifter) outputs() map[string]*G.Node {
-	out := map[string]*G.Node{}
-	for _, o := range l.network.model.proto.Graph.Output {
-		v, made := l.values[o.GetName()]
-		switch {
-		case !made:
-			graph.Fail("output "+o.GetName(), nil, "no operator that is lifted gives it")
-		case v.Tensor == nil:
-			graph.Fail("output "+o.GetName(), nil, "it does not depend on the input")
-		}
-		out[o.GetName()] = v.Tensor
-	}
-	return out
-}
-
-// Weights lists the floating-point tensors of the file that go into the store.
-func (n *Network) Weights() []string {
-	var names []string
-	for name := range n.weights {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
+// arrayOf is a tensor as the reference engine computes with it.
 func arrayOf(t graph.Tensor) graph.Array {
 	if t.I != nil {
 		return graph.Array{Shape: t.Shape, I: t.I}
