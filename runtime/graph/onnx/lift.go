@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"strings"
 
-
 	"distill/internal/hint"
 	pb "distill/internal/onnxpb"
 	"distill/runtime/graph"

@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	goruntime "runtime"
 	"slices"
 	"strings"
 
@@ -81,10 +82,13 @@ func (l *lifter) stored(name string, w *weight) *G.Node {
 // node lifts one node; what is wrong with it is said with its name.
 func (l *lifter) node(n *pb.NodeProto, attrs map[string]any) {
 	defer func() {
-		r := recover()
-		if e, ok := r.(*graph.Error); ok {
-			panic(&graph.Error{Op: describe(n), Shapes: e.Shapes, Reason: e.Reason})
-		} else if r != nil {
+		switch r := recover().(type) {
+		case nil:
+		case *graph.Error:
+			panic(&graph.Error{Op: describe(n), Shapes: r.Shapes, Reason: r.Reason})
+		case goruntime.Error: // attributes or shapes that no check foresaw: a file must not bring the program down
+			panic(&graph.Error{Op: describe(n), Reason: "malformed: " + r.Error()})
+		default:
 			panic(r)
 		}
 	}()
