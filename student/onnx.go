@@ -50,6 +50,10 @@ func (o *ONNX) lift(classes int) (*onnx.Network, error) {
 	case len(in[0].Shape) > 0 && !in[0].Shape[0].Dynamic():
 		return nil, hint.Wrap(fmt.Errorf("%s fixes a batch of %v", o.File, in[0].Shape[0]), "export it with a dynamic batch (dynamic_axes)")
 	}
+	// What only other outputs need has no part in the cost.
+	if m, err = m.Only(m.Outputs()[0].Name); err != nil {
+		return nil, err
+	}
 	return m.Lift(onnx.Lifting{Freeze: o.Freeze, Fresh: o.Fresh, Classes: classes, BatchNorm: o.BatchNorm, Dropout: o.Dropout})
 }
 

@@ -60,7 +60,14 @@ func (m *Model) lift(l Lifting) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
+	read := map[string]bool{} // what nothing reads has no part in any cost
+	for _, node := range m.proto.Graph.Node {
+		reads(node, func(name string) { read[name] = true })
+	}
 	for _, t := range m.proto.Graph.Initializer {
+		if !read[t.GetName()] {
+			continue
+		}
 		v, err := decode(t)
 		if err != nil {
 			return nil, fmt.Errorf("tensor %q: %w", t.GetName(), err)

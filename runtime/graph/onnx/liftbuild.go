@@ -16,7 +16,31 @@ import (
 // Build describes the network on its inputs, by name, and gives its outputs, by name. It panics, as graph code does, with a
 // *graph.Error that names the node.
 func (n *Network) Build(g *graph.Graph, in map[string]*G.Node) map[string]*G.Node {
-	// What depends on the batch is found by building at another one, in a graph that is thrown away.
+	var other map[string]graph.Array
+	if n.anyBatch() {
+		other = n.atAnotherBatch(in)
+	}
+	l := lifter{network: n, g: g, values: map[string]op.Input{}, other: other}
+	for _, x := range in {
+		l.like = x
+	}
+	l.run(in)
+	return l.outputs()
+}
+
+// anyBatch reports whether the file leaves the batch size free.
+func (n *Network) anyBatch() bool {
+	for _, in := range n.model.Inputs() {
+		if len(in.Shape) == 0 || !in.Shape[0].Dynamic() {
+			return false
+		}
+	}
+	return true
+}
+
+// atAnotherBatch builds the network for one more image, in a graph that is thrown away, and lists the constants it
+// computes: those that differ depend on the batch.
+func (n *Network) atAnotherBatch(in map[string]*G.Node) map[string]graph.Array {
 	var other map[string]graph.Array
 	_, err := graph.Build(graph.Inference, func(scratch *graph.Graph) {
 		larger := map[string]*G.Node{}
@@ -37,12 +61,7 @@ func (n *Network) Build(g *graph.Graph, in map[string]*G.Node) map[string]*G.Nod
 	if err != nil {
 		panic(err)
 	}
-	l := lifter{network: n, g: g, values: map[string]op.Input{}, other: other}
-	for _, x := range in {
-		l.like = x
-	}
-	l.run(in)
-	return l.outputs()
+	return other
 }
 
 // lifter builds one graph.
