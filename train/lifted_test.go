@@ -201,3 +201,24 @@ func TestEveryTeacherIsTrainedAndExportedOrRefusedWithTheReason(t *testing.T) {
 		})
 	}
 }
+
+// A batch norm whose running statistics are frozen normalises by those, in training too, and leaves them as they are.
+func TestFrozenBatchNormKeepsItsStatistics(t *testing.T) {
+	const path = "../docs/tutorial/net.onnx"
+	still := func(freeze string) (stem, other bool) {
+		run := trained(t, recipe(t, "student={onnx: "+path+", freeze: ["+freeze+"]}", "epochs=1", "batch=16", "optimizer.lr=0.01"))
+		m := read(t, path)
+		same := func(name string) bool {
+			was, err := m.Initializer(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			is, _ := run.Store.Tensor(name)
+			return slices.Equal(was.F, is.F)
+		}
+		return same("stem.1.running_mean"), same("blocks.0.depthwise.1.running_mean")
+	}
+	if stem, other := still("'stem.*'"); !stem || other {
+		t.Errorf("frozen statistics stay: %v; those of a layer that is trained stay: %v", stem, other)
+	}
+}

@@ -230,6 +230,9 @@ func (g *Graph) Grad(cost *G.Node) []Gradient {
 		}
 		params = append(params, l)
 	}
+	if len(params) == 0 {
+		Fail("Grad", nil, "there is no parameter to train: all are frozen")
+	}
 	return g.grad(cost, params)
 }
 

@@ -205,6 +205,10 @@ def digits(values):
 def gradients(path):
     graph = onnx.load(str(path)).graph
     values = {t.name: tensor(t) for t in graph.initializer}
+    # PyTorch writes equal tensors once and joins the others to them by Identity: they are tensors of their own.
+    for n in [n for n in graph.node if n.op_type == "Identity" and n.input[0] in values]:
+        values[n.output[0]] = values[n.input[0]].clone()
+        graph.node.remove(n)
     statistics = {i for n in graph.node if n.op_type == "BatchNormalization" for i in n.input[3:]}
     weights = {n: v for n, v in values.items() if v.is_floating_point() and v.dim() and n not in statistics}
     for v in weights.values():

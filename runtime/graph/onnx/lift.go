@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"distill/internal/hint"
@@ -31,7 +32,8 @@ type Lifting struct {
 type Network struct {
 	model   *Model
 	opset   int
-	weights map[string]*weight // of the file's floating-point tensors of rank 1 or more
+	weights map[string]*weight // the file's floating-point tensors of rank 1 or more
+	order   []string           // of their names, as in the file
 	consts  map[string]graph.Array
 	attrs   []map[string]any // of each node
 	head    *pb.NodeProto    // the last dense layer; nil where the output is no dense layer's
@@ -43,6 +45,7 @@ type weight struct {
 	tensor graph.Tensor
 	kind   graph.Kind
 	init   graph.Init
+	frozen bool
 }
 
 // Lift reads a model as a description. It fails on what cannot be lifted whatever the shapes; Build finds the rest.
@@ -56,39 +59,49 @@ func (m *Model) Lift(l Lifting) (*Network, error) {
 
 func (m *Model) lift(l Lifting) (*Network, error) {
 	n := &Network{model: m, opset: m.Opset(), weights: map[string]*weight{}, consts: map[string]graph.Array{}, lifting: l}
-	frozen, err := m.initializersLike(l.Freeze)
-	if err != nil {
-		return nil, err
-	}
 	read := map[string]bool{} // what nothing reads has no part in any cost
 	for _, node := range m.proto.Graph.Node {
-		reads(node, func(name string) { read[name] = true })
-	}
-	for _, t := range m.proto.Graph.Initializer {
-		if !read[t.GetName()] {
-			continue
+		if !is(node, "Identity") {
+			reads(node, func(name string) { read[name] = true })
 		}
+	}
+	add := func(name string, v graph.Tensor) {
+		switch {
+		case v.DType() == graph.Int64 || len(v.Shape) == 0:
+			n.consts[name] = arrayOf(v)
+		case read[name]:
+			w := &weight{tensor: v, init: copied(v.F)}
+			if l.Fresh && len(v.Shape) > 1 {
+				w.init = nn.Uniform(v.Shape[1:].Size())
+			}
+			n.weights[name], n.order = w, append(n.order, name)
+		}
+	}
+	all := map[string]graph.Tensor{}
+	for _, t := range m.proto.Graph.Initializer {
 		v, err := decode(t)
 		if err != nil {
 			return nil, fmt.Errorf("tensor %q: %w", t.GetName(), err)
 		}
-		if v.DType() == graph.Int64 || len(v.Shape) == 0 {
-			n.consts[t.GetName()] = arrayOf(v)
-			continue
+		all[t.GetName()] = v
+		add(t.GetName(), v)
+	}
+	for _, node := range m.proto.Graph.Node {
+		// PyTorch writes equal tensors once and joins the others to them by Identity; trained, they are no longer equal.
+		if v, ok := all[input(node, 0)]; ok && is(node, "Identity") {
+			all[node.Output[0]] = v
+			add(node.Output[0], v)
 		}
-		w := &weight{tensor: v, init: copied(v.F)}
-		if frozen[t.GetName()] {
-			w.kind = graph.State
-		} else if l.Fresh && len(v.Shape) > 1 {
-			w.init = nn.Uniform(v.Shape[1:].Size())
-		}
-		n.weights[t.GetName()] = w
+	}
+	if err := n.freeze(l.Freeze); err != nil {
+		return nil, err
 	}
 	for _, node := range m.proto.Graph.Node {
 		if is(node, "Pow") { // an exponent is a number, not a weight, whatever its rank
 			if w := n.weights[input(node, 1)]; w != nil && len(w.tensor.F) == 1 {
 				n.consts[node.Input[1]] = arrayOf(w.tensor)
 				delete(n.weights, node.Input[1])
+				n.order = slices.DeleteFunc(n.order, func(name string) bool { return name == node.Input[1] })
 			}
 		}
 		if is(node, "BatchNormalization") {
@@ -122,26 +135,21 @@ func copied(values []float32) graph.Init {
 	return func(to []float32, _ graph.Shape, _ *rand.Rand) { copy(to, values) }
 }
 
-// initializersLike lists the initializers that patterns match, each of which must match one.
-func (m *Model) initializersLike(patterns []string) (map[string]bool, error) {
-	var names []string
-	for _, t := range m.proto.Graph.Initializer {
-		names = append(names, t.GetName())
-	}
-	found := map[string]bool{}
+// freeze keeps the weights that patterns match from being trained; each must match one.
+func (n *Network) freeze(patterns []string) error {
 	for _, p := range patterns {
-		matched, err := glob(p, names)
+		matched, err := glob(p, n.order)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if len(matched) == 0 {
-			return nil, hint.Wrap(fmt.Errorf("no weight is like %q", p), "among the weights are %s", strings.Join(nearest(p, names, 3), ", "))
+			return hint.Wrap(fmt.Errorf("no weight is like %q", p), "among the weights are %s", strings.Join(nearest(p, n.order, 3), ", "))
 		}
 		for _, name := range matched {
-			found[name] = true
+			n.weights[name].kind, n.weights[name].frozen = graph.State, true
 		}
 	}
-	return found, nil
+	return nil
 }
 
 // lastDense is the node of the dense layer that gives the first output, and the name of its bias; nil where there is none.

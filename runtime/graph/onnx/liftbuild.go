@@ -80,11 +80,9 @@ func (l *lifter) run(in map[string]*G.Node) {
 	for name, a := range l.network.consts {
 		l.values[name] = op.Input{Const: &a}
 	}
-	for _, t := range l.network.model.proto.Graph.Initializer {
-		name := t.GetName()
-		if w := l.network.weights[name]; w != nil {
-			l.values[name] = op.Input{Name: name, Tensor: l.stored(name, w)}
-		}
+	for _, name := range l.network.order {
+		w := l.network.weights[name]
+		l.values[name] = op.Input{Name: name, Tensor: l.stored(name, w), Frozen: w.frozen}
 	}
 	for i, node := range l.network.model.proto.Graph.Node {
 		l.node(node, l.network.attrs[i])
@@ -155,7 +153,9 @@ func (l *lifter) drop(name string, x *G.Node, share float64) *G.Node {
 func (l *lifter) fold(n *pb.NodeProto, node *op.Node) bool {
 	switch node.Op {
 	case "Identity":
-		l.values[n.Output[0]] = node.In[0]
+		if l.network.weights[n.Output[0]] == nil { // else it is a tensor of its own
+			l.values[n.Output[0]] = node.In[0]
+		}
 		return true
 	case "Shape":
 		if node.In[0].Tensor == nil {

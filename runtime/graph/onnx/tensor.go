@@ -78,10 +78,13 @@ func size(dims []int64) (int, error) {
 	return int(n), nil
 }
 
-// Initializer decodes a constant of the graph: float32, float64, float16 and bfloat16 to float32; int64 and int32 to int64.
+// Initializer decodes a constant of the graph, or what an Identity makes of one: float32, float64, float16 and bfloat16 to float32; int64 and int32 to int64.
 // Other types, names that are no initializer, and external data are errors. The elements are a copy.
 func (m *Model) Initializer(name string) (graph.Tensor, error) {
 	t := m.initializer(name)
+	if n := m.producers()[name]; t == nil && is(n, "Identity") {
+		t = m.initializer(n.Input[0])
+	}
 	if t == nil {
 		return graph.Tensor{}, fmt.Errorf("onnx: decode %s: the model has no initializer %q", m.name, name)
 	}

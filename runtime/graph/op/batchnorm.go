@@ -149,13 +149,14 @@ func (b batchNormTraining) Lower(e graph.Emitter, in []graph.Operand) []string {
 }
 
 // liftBatchNorm reads a BatchNormalization for inference. In a graph for training it uses the batch's statistics and moves
-// the stored ones by the node's momentum, which ONNX counts the other way round from PyTorch.
+// the stored ones by the node's momentum, which ONNX counts the other way round from PyTorch; frozen ones it keeps and uses.
 func liftBatchNorm(n *Node) []*G.Node {
 	if n.Int("training_mode", 0) != 0 || n.Int("spatial", 1) != 1 {
-		n.fail("only the inference form of one statistic a channel is supported")
+		n.fail("only the inference form of one statistic a channel is supported; call eval() on each batch norm before the export")
 	}
 	eps := n.Float("epsilon", 1e-5)
-	if n.Graph.Mode == graph.Inference || n.In[3].Name == "" || n.In[4].Name == "" {
+	fixed := n.In[3].Name == "" || n.In[4].Name == "" || n.In[3].Frozen || n.In[4].Frozen
+	if n.Graph.Mode == graph.Inference || fixed {
 		return []*G.Node{BatchNorm(n.X(0), n.X(1), n.X(2), n.X(3), n.X(4), eps)}
 	}
 	y, mean, variance := BatchNormTraining(n.X(0), n.X(1), n.X(2), eps)

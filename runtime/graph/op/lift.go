@@ -24,6 +24,7 @@ type Input struct {
 	Tensor *G.Node
 	Const  *graph.Array
 	Name   string // of a stored tensor
+	Frozen bool   // whether that is not to change in training
 	// Free says of each element of an integer constant whether it depends on the batch size; nil: none does.
 	Free []bool
 	// Sized says that the shape of the constant depends on the batch size.
