@@ -22,7 +22,6 @@ const (
 // Phase is a part of a run with programs, a source and an end of its own; all phases share one store. Programs are compiled
 // only between phases; inside one, what changes from step to step is a knob.
 type Phase struct {
-	Name   string
 	Step   *graph.Program // forward, backward and update
 	Eval   *graph.Program // the same network for inference
 	Loader *data.Loader   // of the batches it trains on
@@ -49,7 +48,7 @@ func (r *Recipe) phases(in image, classes int, train data.Source) ([]*Phase, err
 
 // distillation is the phase that trains a recipe's student.
 func (r *Recipe) distillation(in image, classes int, train data.Source) (*Phase, error) {
-	ph := &Phase{Name: "distill", Epochs: r.Epochs}
+	ph := &Phase{Epochs: r.Epochs}
 	ph.Loader = &data.Loader{Source: train, Batch: r.Batch, Seed: r.Seed, Augment: r.Data.Augment, Shuffle: true, DropLast: true}
 	if ph.Loader.Steps() == 0 {
 		return nil, hint.Wrap(fmt.Errorf("train: %d training images do not fill a batch of %d", train.Len(), r.Batch), "make batch smaller")

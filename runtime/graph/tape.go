@@ -7,7 +7,7 @@ import (
 )
 
 // Tape runs a Program on Gorgonia's tape machine, in float64: the plain reference that the fast engine is tested
-// against. It is about a hundred times slower. A Program runs on one Tape at a time.
+// against. It is many times slower. A Program runs on one Tape at a time.
 type Tape struct {
 	program *Program
 	vm      G.VM

@@ -14,7 +14,8 @@ import (
 	"distill/runtime/graph/nn"
 )
 
-// Lifting says how a model becomes trainable. The zero Lifting trains every floating-point tensor that the file holds.
+// Lifting says how a model becomes trainable. The zero Lifting trains every floating-point tensor of rank 1 or more that a
+// node reads, but for the running statistics of batch norm.
 type Lifting struct {
 	Freeze []string // names or globs of tensors that are not trained, as in Model.Glob
 	// Fresh gives weights that start anew, by PyTorch's default for dense layers and convolutions, instead of the file's.
