@@ -68,7 +68,7 @@ func TestBadCardNamesItsProperty(t *testing.T) {
 		{"distill.preprocess", `{"crop":4}`, []string{"distill.preprocess: ", `unknown field "crop"`}},
 		{"distill.preprocess", `{} {}`, []string{"distill.preprocess: something follows"}},
 		{"distill.preprocess", `{"scale":1e999}`, []string{"distill.preprocess: ", "1e999"}},
-		{"distill.preprocess", `{"mean":[0,0,0],"std":[1,1]}`, []string{"std has 2 values for 3 channels"}},
+		{"distill.preprocess", `{"mean":[0,0,0],"std":[1,1]}`, []string{"std has 2 values for 3-channel images"}},
 		{"distill.preprocess", `{"size":[32,99999999]}`, []string{"distill.preprocess: ", "size [32 99999999]"}},
 		{"distill.classes", `{"0":"cat"}`, []string{"distill.classes: ", "cannot unmarshal object"}},
 		{"distill.classes", `["` + strings.Repeat("x", maxCardText) + `"]`, []string{"distill.classes has 4194308 bytes"}},

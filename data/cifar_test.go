@@ -199,7 +199,7 @@ func TestBadCIFARSourcesAreRefused(t *testing.T) {
 		{"a label over 9", Options{Test: "label.bin"}, []string{"label.bin", "record 2 at byte 6146", "label 10"}},
 		{"a gzip file cut short", Options{Test: "cut.bin.gz"}, []string{"cut.bin.gz", "unexpected EOF"}},
 		{"a folder", Options{Test: "copy"}, []string{"copy", "not a file"}},
-		{"a size", Options{Size: []int{8, 8}}, []string{"32x32", "data.size"}},
+		{"a size", Options{Size: []int{8, 8}}, []string{"CIFAR-10 files have a size of their own", "remove data.size"}},
 		{"a bad size", Options{Size: []int{8}}, []string{"size [8]", "height"}},
 	}
 	for _, tt := range tests {
@@ -210,7 +210,7 @@ func TestBadCIFARSourcesAreRefused(t *testing.T) {
 		})
 	}
 	for source, words := range map[string][]string{
-		"imagenet:x": {`unknown kind "imagenet"`, "cifar10, folder"},
+		"imagenet:x": {`unknown kind "imagenet"`, "cifar10, mnist, folder"},
 		"cifar10":    {"KIND:PATH", "cifar10:DIR"},
 	} {
 		_, err := Open(Options{Source: source})

@@ -9,7 +9,7 @@ package data
 // Batch is N labelled images. Its buffers belong to whoever fills it and are reused by the next fill;
 // the zero value is ready to be filled.
 type Batch struct {
-	X     []float32 // [N,C,H,W], RGB, 0..255: augmented, not yet normalised
+	X     []float32 // [N,C,H,W], RGB or grey, 0..255: augmented, not yet normalised
 	Shape [4]int    // N, C, H, W
 	Y     []int64   // [N], class index
 	Index []int     // [N], the sample's index in its source

@@ -24,6 +24,9 @@ type Options struct {
 	// the order of their names; default data_batch_*.bin*, val*.bin* and test_batch*.bin*. Where no val file
 	// exists and none is asked for, the last tenth of train is held out as val.
 	//
+	// mnist: the same for files of images; default train-images?idx3-ubyte*, val*-images?idx3-ubyte* and
+	// t10k-images?idx3-ubyte*. The labels are in the file with "labels" for "images" and "idx1" for "idx3" in its name.
+	//
 	// folder: a sub-folder with one folder of images per class; default train, val and test. Where no val folder
 	// exists and none is asked for, every tenth training image of each class is held out as val. A folder with none
 	// of the three, only class folders, is split 80/10/10 by a hash of each image's class and file name.
@@ -51,7 +54,8 @@ type kind struct {
 
 // kinds lists every format. A new one is a file and a row.
 var kinds = []kind{
-	{"cifar10", openCIFAR, openCIFARSplit},
+	{"cifar10", cifar.open, cifar.openSplit},
+	{"mnist", mnist.open, mnist.openSplit},
 	{"folder", openFolder, openFolderSplit},
 }
 
@@ -86,8 +90,8 @@ func Open(o Options) (Splits, error) {
 
 // OpenSplit opens one split of o.Source, "train", "val" or "test", as Open would, without needing the others.
 // An empty name means test where the data set is laid out in splits, and every image where it is not: for the kind
-// cifar10, PATH may be a single file, with an optional range of records as in valid_10000.bin[5000:10000], which is taken
-// whole whatever the split; for the kind folder, PATH may hold nothing but class folders.
+// cifar10 and mnist, PATH may be a single file, with an optional range of records as in valid_10000.bin[5000:10000], which is
+// taken whole whatever the split; for the kind folder, PATH may hold nothing but class folders.
 func OpenSplit(o Options, split string) (Split, error) {
 	k, path, err := o.kind()
 	if err != nil {

@@ -54,7 +54,8 @@ func (p Preprocess) Validate(c int) error {
 		values []float64
 	}{{"mean", p.Mean}, {"std", p.Std}} {
 		if n := len(v.values); n != 0 && n != c {
-			return fmt.Errorf("data: preprocess: %s has %d values for %d channels", v.name, n, c)
+			err := fmt.Errorf("data: preprocess: %s has %d values for %d-channel images", v.name, n, c)
+			return hint.Wrap(err, "give one value a channel%s", example(c))
 		}
 		for _, x := range v.values {
 			if math.IsNaN(x) || math.IsInf(x, 0) || v.name == "std" && x <= 0 {
@@ -70,6 +71,19 @@ func (p Preprocess) Validate(c int) error {
 	}
 	return nil
 }
+
+// example says, for hints, how a preset for images of c channels is written in a recipe; it is "" where there is none.
+func example(c int) string {
+	for _, s := range presets {
+		if len(s.mean) == c {
+			return fmt.Sprintf("; those of %s are preprocess: {mean: %s, std: %s}", s.name, flow(s.mean), flow(s.std))
+		}
+	}
+	return ""
+}
+
+// flow writes values as a YAML list.
+func flow(values []float64) string { return strings.ReplaceAll(fmt.Sprint(values), " ", ", ") }
 
 // OutShape is the shape, N, C, H and W, of what Apply makes of pixels of a shape.
 func (p Preprocess) OutShape(shape [4]int) [4]int {

@@ -55,11 +55,11 @@ func TestPreprocessStretchesBetweenPixelCentres(t *testing.T) {
 
 func TestBadPreprocessIsRefused(t *testing.T) {
 	for name, p := range map[string]Preprocess{
-		"2 values for 3 channels": {Mean: []float64{1, 2}, Scale: 1},
-		"0 is out of range":       {Std: []float64{1, 0, 1}, Scale: 1},
-		"NaN is out of range":     {Mean: []float64{1, math.NaN(), 1}, Scale: 1},
-		"scale 0":                 {},
-		"size [0 1]":              {Scale: 1, Size: []int{0, 1}},
+		"2 values for 3-channel images": {Mean: []float64{1, 2}, Scale: 1},
+		"0 is out of range":             {Std: []float64{1, 0, 1}, Scale: 1},
+		"NaN is out of range":           {Mean: []float64{1, math.NaN(), 1}, Scale: 1},
+		"scale 0":                       {},
+		"size [0 1]":                    {Scale: 1, Size: []int{0, 1}},
 	} {
 		wantError(t, p.Validate(3), name, "data: preprocess: ")
 	}

@@ -111,6 +111,12 @@ func (m *model) setInput(inputs []onnx.Value) error {
 	return nil
 }
 
+// refuse is the error for images of c channels, which the model does not take.
+func (m *model) refuse(c int) error {
+	err := fmt.Errorf("the model takes %d-channel images, the data has %d-channel ones", m.channels, c)
+	return hint.Wrap(err, "use a model or data of the same number of channels")
+}
+
 // answer picks the output that holds a row per image: the first of shape [N,K] or [N,K,1,1], else the first whose shape the
 // file does not say.
 func answer(outputs []onnx.Value) (string, error) {

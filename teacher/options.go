@@ -30,6 +30,10 @@ type Options struct {
 	Taps  []string // names of tensors inside the model, or globs of them, to be given beside the logits; no key of a recipe
 	Batch int      `yaml:"batch"` // most images at a time; 0: the file's fixed batch, or all at once
 
+	// Channels of the images to come; 0: not known. A model that takes another number is refused for that, before its
+	// preprocessing, which cannot fit either. No key of a recipe.
+	Channels int
+
 	Provider        string            `yaml:"provider"`         // one of runtime.Providers; "": cpu
 	ProviderOptions map[string]string `yaml:"provider_options"` // see runtime.Provider
 }

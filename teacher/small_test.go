@@ -210,7 +210,9 @@ func TestUnsuitableModelIsNamedWithTheWayOut(t *testing.T) {
 		{small{ending: "logits"}, Options{Provider: "tpu"}, []string{`provider "tpu" is unknown`, "cpu, cuda"}},
 		{small{ending: "logits"}, Options{Batch: -1}, []string{"batch -1 is below 0"}},
 		{small{ending: "logits"}, Options{Size: []int{8, 8}}, []string{`its size is given as 8×8, but input "image" is float32[batch,3,4,4]`, "the size that the model takes"}},
-		{small{ending: "logits"}, Options{Mean: []float64{0.1}}, []string{"mean has 1 values for 3 channels", "the model's own mean"}},
+		{small{ending: "logits"}, Options{Mean: []float64{0.1}}, []string{`input "image" is float32[batch,3,4,4]: data: preprocess: mean has 1 values for 3-channel images`, "one value a channel"}},
+		{small{ending: "logits"}, Options{Std: []float64{1, 0, 1}}, []string{"0 is out of range", "the model's own mean"}},
+		{small{ending: "logits"}, Options{Channels: 1}, []string{"the model takes 3-channel images, the data has 1-channel ones", "same number of channels"}},
 		{small{ending: "logits", meta: map[string]string{"distill.version": "9"}}, Options{}, []string{`distill.version is "9"`, "use the distill that wrote"}},
 		{small{ending: "logits", meta: data.Card{Preprocess: data.DefaultPreprocess(), Classes: []string{"a", "b"}}.Metadata()}, Options{}, []string{"names 2 classes, but it has 6 logits"}},
 	} {

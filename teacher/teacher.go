@@ -88,11 +88,14 @@ func (t *Teacher) open(o Options, defaults data.Preprocess, threads int) (err er
 
 // setPreprocess settles the preprocessing and, where the file leaves it free, the size of the model's images.
 func (t *Teacher) setPreprocess(o Options, defaults data.Preprocess) error {
-	p := defaults
-	if t.model.hasCard {
-		p = t.model.card.Preprocess
-	}
 	m := &t.model
+	if o.Channels != 0 && o.Channels != m.channels {
+		return m.refuse(o.Channels)
+	}
+	p := defaults
+	if m.hasCard {
+		p = m.card.Preprocess
+	}
 	free := m.height < 0 || m.width < 0
 	switch {
 	case !free && !m.hasCard:
@@ -102,6 +105,10 @@ func (t *Teacher) setPreprocess(o Options, defaults data.Preprocess) error {
 	}
 	p = o.override(p)
 	if err := p.Validate(m.channels); err != nil {
+		err = fmt.Errorf("input %q is %v: %w", m.input.Name, format(m.input), err)
+		if hint.Of(err) != "" {
+			return err
+		}
 		return hint.Wrap(err, "give the model's own mean, std, scale and size")
 	}
 	if len(p.Size) == 0 {
@@ -208,8 +215,7 @@ func sorted(names []string) []string { return slices.Sorted(slices.Values(names)
 func (t *Teacher) checkImages(c, h, w int) error {
 	m := t.model
 	if c != m.channels {
-		err := fmt.Errorf("the model takes images of %d channels, these have %d", m.channels, c)
-		return hint.Wrap(err, "use a model or data of the same number of channels")
+		return m.refuse(c)
 	}
 	if out := t.preprocess.OutShape([4]int{1, c, h, w}); out[2] != m.height || out[3] != m.width {
 		err := fmt.Errorf("the model takes images of %d×%d, these are %d×%d", m.height, m.width, h, w)

@@ -218,7 +218,7 @@ func TestUnsuitableDataIsRefusedWithTheWayOut(t *testing.T) {
 	}{
 		{ten, 3, 32, 32, nil},
 		{hundred, 3, 32, 32, []string{"the model tells 10 classes apart, the data has 100", "use a model trained on the classes"}},
-		{ten, 1, 32, 32, []string{"images of 3 channels, these have 1", "same number of channels"}},
+		{ten, 1, 32, 32, []string{"the model takes 3-channel images, the data has 1-channel ones", "same number of channels"}},
 		{ten, 3, 28, 32, []string{"images of 32×32, these are 28×32", "teacher.size=[32,32]"}},
 	} {
 		err := teacher.Check(c.classes, c.c, c.h, c.w)

@@ -134,7 +134,9 @@ func (run *Run) openTeacher() error {
 	if r.Teacher.Model == "" {
 		return nil
 	}
-	t, err := teacher.Open(r.Teacher, r.Preprocess, run.Threads.Teacher)
+	o := r.Teacher
+	o.Channels = c
+	t, err := teacher.Open(o, r.Preprocess, run.Threads.Teacher)
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ Shares are 0..1.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.data, "data", "", "images and labels: `KIND:PATH`, where KIND is "+strings.Join(data.Kinds(), " or "))
+	f.StringVar(&o.data, "data", "", "images and labels: `KIND:PATH`, where KIND is one of "+strings.Join(data.Kinds(), ", "))
 	f.StringVar(&o.split, "split", "", "`NAME` of the split: train, val or test; default test, or all images where there are no splits")
 	f.StringVar(&o.against, "against", "", "compare with the model `OTHER.onnx`")
 	f.IntVar(&o.batch, "batch", 64, "run `N` images at a time")
