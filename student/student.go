@@ -51,9 +51,17 @@ type Family struct {
 var Table = []Family{
 	{"cnn", "plain convolutional network: conv, batch norm, ReLU and max pool a stage", false, func(int) Arch { return &CNN{Widths: []int{32, 64, 128}} }},
 	{"mlp", "dense layers with ReLU", false, func(int) Arch { return &MLP{Hidden: []int{256, 128}} }},
+	{"mobilenetv2", "MobileNetV2, as torchvision's", false, func(int) Arch { return mobileNetV2(false) }},
+	{"mobilenetv2_cifar", "MobileNetV2 for images of about 32x32: stem and second stage of stride 1", false, func(int) Arch { return mobileNetV2(true) }},
 	{"onnx", "a network from an ONNX file", false, func(int) Arch { return &ONNX{} }},
 	{"resnet", "CIFAR ResNet of depth 6n+2: resnet8, resnet14, resnet20, …", true, func(size int) Arch {
 		return &ResNet{Depth: max(size, 0), Width: 16, Shortcut: "A"}
+	}},
+	{"vit_small", "vision transformer, 12 blocks, 384 wide, with the side of a patch: vit_small16, vit_small4, …", true, func(size int) Arch {
+		return vit(size, 6)
+	}},
+	{"vit_tiny", "vision transformer, 12 blocks, 192 wide, with the side of a patch: vit_tiny16, vit_tiny4, …", true, func(size int) Arch {
+		return vit(size, 3)
 	}},
 }
 

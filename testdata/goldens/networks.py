@@ -16,7 +16,7 @@ with elements in row-major order. Everything that goes in is a function of an el
     input        sin(12.9898·(i+1))
     teacher      3·sin(2.3·i + 0.5)
     labels       3·n mod 10
-    parameter    0.2·sin(0.7·i + k), and 1 more for the weight of a batch norm; k numbers the parameters from 0, in the
+    parameter    0.2·sin(0.7·i + k), and 1 more for the weight of a batch or layer norm; k numbers the parameters from 0, in the
                  order of the state_dict, running statistics not counted
 
 The loss is 0.1·cross-entropy + 0.9·KD at T = 4 (T² times the mean over the batch of the divergence, Hinton et al. 2015,
@@ -28,12 +28,16 @@ arXiv:1503.02531). Batch norm has eps 1e-5 and momentum 0.1: a running variance 
     cnn         [4,3,12,12]: twice 3x3 convolution without bias, batch norm, ReLU, 2x2 max pool, 6 and 8 wide; global average
                 pool; linear
     mlp         [4,1,6,6]: linear to 16, ReLU, linear to 12, ReLU, linear to 10
+    mobilenetv2 torchvision's MobileNetV2 of width 0.25 on [4,3,16,16], with settings (1,16,1,1), (3,64,2,2), a last convolution
+                of 16 channels instead of 1280, and no dropout
+    vit_token   torchvision's VisionTransformer on [4,3,8,8]: patch 4, width 12, depth 2, 2 heads, 24 hidden features
+    vit_mean    the same without a class token: the mean of the patches' tokens is classified
 
 Names are PyTorch's, those of the ResNets as in github.com/akamaster/pytorch_resnet_cifar10. No ReLU has an input within 1e-5
-of 0, and no window of a max pool holds a positive maximum that close to another element, so that an engine in float32 takes
+of 0 (of a ReLU6: of 0 or 6), and no window of a max pool holds a positive maximum that close to another element, so that an engine in float32 takes
 the same branches.
 
-Needs PyTorch 1.13 (Debian: python3-torch).
+Needs PyTorch 1.13 and torchvision 0.14 (Debian: python3-torch, python3-torchvision).
 """
 import json
 import math
@@ -42,6 +46,8 @@ import pathlib
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision.models import MobileNetV2, VisionTransformer
+from torchvision.ops.misc import Conv2dNormActivation
 
 CLASSES = 10
 MARGIN = 1e-5  # from the kinks
@@ -124,13 +130,43 @@ class MLP(nn.Module):
         return self.linear(relu(self.fc2(relu(self.fc1(x.flatten(1))))))
 
 
+def at_no_kink(module, inputs):
+    x = inputs[0]
+    assert not module.training or min(x.abs().min(), (x - 6).abs().min()) > MARGIN, "a ReLU6 is at its kink: choose other inputs"
+
+
+def mobilenetv2():
+    settings = [[1, 16, 1, 1], [3, 64, 2, 2]]
+    net = MobileNetV2(CLASSES, width_mult=0.25, inverted_residual_setting=settings, dropout=0)
+    net.features[-1] = Conv2dNormActivation(16, 16, kernel_size=1, activation_layer=nn.ReLU6)
+    net.classifier[1] = nn.Linear(16, CLASSES)
+    for m in net.modules():
+        if isinstance(m, nn.ReLU6):
+            m.register_forward_pre_hook(at_no_kink)
+    return net
+
+
+class ViT(VisionTransformer):
+    def __init__(self, pool):
+        super().__init__(8, patch_size=4, num_layers=2, num_heads=2, hidden_dim=12, mlp_dim=24, num_classes=CLASSES)
+        self.pool = pool
+        if pool == "mean":
+            del self.class_token
+            self.encoder.pos_embedding = nn.Parameter(torch.zeros(1, 4, 12))
+
+    def forward(self, x):
+        if self.pool == "token":
+            return super().forward(x)
+        return self.heads(self.encoder(self._process_input(x)).mean(1))
+
+
 def filled(shape, value):
     """value gives element i."""
     return torch.tensor([value(i) for i in range(math.prod(shape))], dtype=torch.float64).reshape(shape)
 
 
 def initialise(net):
-    norms = {f"{name}.weight" for name, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    norms = {f"{name}.weight" for name, m in net.named_modules() if isinstance(m, (nn.BatchNorm2d, nn.LayerNorm))}
     for k, (name, p) in enumerate(net.named_parameters()):
         p.data = filled(p.shape, lambda i: 0.2 * math.sin(0.7 * i + k) + (name in norms))
 
@@ -172,6 +208,9 @@ def main():
         "resnet8_b": golden(ResNet8("B"), [4, 3, 16, 16]),
         "cnn": golden(CNN(), [4, 3, 12, 12]),
         "mlp": golden(MLP(), [4, 1, 6, 6]),
+        "mobilenetv2": golden(mobilenetv2(), [4, 3, 16, 16]),
+        "vit_token": golden(ViT("token"), [4, 3, 8, 8]),
+        "vit_mean": golden(ViT("mean"), [4, 3, 8, 8]),
     }
     lines = [f"{json.dumps(name)}: {json.dumps(g, allow_nan=False)}" for name, g in goldens.items()]
     pathlib.Path(__file__).with_name("networks.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")

@@ -9,6 +9,7 @@ import (
 
 	"distill/runtime/graph"
 	"distill/runtime/graph/nn"
+	"distill/runtime/graph/op"
 )
 
 // build describes a layer on an input "x"; its value is the output "y".
@@ -62,6 +63,41 @@ func TestInitialWeightsAreUniformWithinOneOverTheRootOfFanIn(t *testing.T) {
 			if got := math.Sqrt(squares / n); math.Abs(got/std-1) > 2/math.Sqrt(n) {
 				t.Errorf("%s: %s has deviation %g, want %g", name, part, got, std)
 			}
+		}
+	}
+}
+
+func TestOwnInitialWeightsHaveTheirDistributionAndBiasesStartAtZero(t *testing.T) {
+	const std = 0.05
+	for name, c := range map[string]struct {
+		init       graph.Init
+		bound, std float64 // bound 0: none
+	}{
+		"xavier uniform": {nn.XavierUniform, math.Sqrt(6.0 / (288 + 576)), math.Sqrt(2.0 / (288 + 576))}, // fans of 32·9 and 64·9
+		"kaiming normal": {nn.KaimingNormal, 0, math.Sqrt(2.0 / 576)},
+		"normal":         {nn.Normal(std), 0, std},
+		"narrow":         {nn.TruncNormal(std), 0, std},
+		"truncated":      {nn.TruncNormal(1), 2, 0.8796}, // of N(0,1) within −2..2: √(1 − 4φ(2)/(2Φ(2)−1))
+	} {
+		l := nn.Conv{Name: "l", In: 32, Out: 64, Kernel: 3, Bias: true, Init: c.init}
+		s := filled(t, build(t, graph.Training, graph.Shape{1, 32, 4, 4}, l.Apply), 7)
+		w, _ := s.Tensor("l.weight")
+		var sum, squares, largest float64
+		for _, x := range w.F {
+			sum, squares, largest = sum+float64(x), squares+float64(x)*float64(x), max(largest, math.Abs(float64(x)))
+		}
+		n := float64(len(w.F))
+		if mean := sum / n; math.Abs(mean) > 4*c.std/math.Sqrt(n) {
+			t.Errorf("%s has mean %g", name, mean)
+		}
+		if got := math.Sqrt(squares / n); math.Abs(got/c.std-1) > 4/math.Sqrt(2*n) {
+			t.Errorf("%s has deviation %g, want %g", name, got, c.std)
+		}
+		if c.bound > 0 && (largest > c.bound*(1+1e-6) || largest < 0.99*c.bound) || c.bound == 0 && largest < 3*c.std {
+			t.Errorf("%s reaches %g", name, largest)
+		}
+		if b, _ := s.Tensor("l.bias"); slices.Max(b.F) != 0 || slices.Min(b.F) != 0 {
+			t.Errorf("%s: the bias starts at %v", name, b.F)
 		}
 	}
 }
@@ -152,5 +188,121 @@ func near(t *testing.T, what string, got, want []float64) {
 		if d := math.Abs(got[i] - w); !(d <= 1e-12*math.Max(1, math.Abs(w))) {
 			t.Errorf("%s[%d] is %.15g, want %.15g", what, i, got[i], w)
 		}
+	}
+}
+
+// evaluated is y for an input x, both on the tape, with every stored tensor a fixed function of its name and element.
+func evaluated(t *testing.T, p *graph.Program) []float64 {
+	t.Helper()
+	tape, err := graph.NewTape(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tape.Close()
+	in := map[string]graph.Array{}
+	for _, l := range slices.Concat(p.Inputs, p.Stored) {
+		a := graph.Zeros(l.Shape)
+		for i := range a.F {
+			a.F[i] = math.Sin(float64(1+i*len(l.Name)) + float64(len(l.Name)))
+		}
+		in[l.Name] = a
+	}
+	out, _, err := tape.Eval(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out["y"].F
+}
+
+func TestDenseLayerTakesEachRowOfAnyRank(t *testing.T) {
+	l := nn.Linear{Name: "l", In: 5, Out: 3}
+	want := evaluated(t, build(t, graph.Inference, graph.Shape{24, 5}, l.Apply))
+	p := build(t, graph.Inference, graph.Shape{2, 3, 4, 5}, l.Apply)
+	if s := graph.ShapeOf(p.Outputs[0].Node); !s.Equal(graph.Shape{2, 3, 4, 3}) {
+		t.Fatalf("it gives %v", s)
+	}
+	near(t, "y", evaluated(t, p), want)
+}
+
+func TestPatchEmbeddingIsAConvolutionOfItsParameters(t *testing.T) {
+	input := graph.Shape{2, 3, 4, 6}
+	conv := nn.Conv{Name: "l", In: 3, Out: 5, Kernel: 2, Stride: 2, Bias: true}.Apply
+	p := build(t, graph.Inference, input, func(g *graph.Graph, x *G.Node) *G.Node {
+		return op.Transpose(op.Reshape(conv(g, x), 2, 5, 6), 0, 2, 1)
+	})
+	near(t, "y", evaluated(t, build(t, graph.Inference, input, nn.PatchEmbed{Name: "l", In: 3, Out: 5, Patch: 2}.Apply)), evaluated(t, p))
+	if _, err := graph.Build(graph.Inference, func(g *graph.Graph) {
+		g.Output("y", nn.PatchEmbed{Name: "l", In: 3, Out: 5, Patch: 4}.Apply(g, g.Input("x", graph.Float32, input...)))
+	}); err == nil {
+		t.Error("patches that do not cover the image were taken")
+	}
+}
+
+func TestLayerNormNormalisesFeaturesWithItsEps(t *testing.T) {
+	p := build(t, graph.Inference, graph.Shape{1, 2, 2}, nn.LayerNorm{Name: "n", Features: 2, Eps: 3}.Apply)
+	tape, err := graph.NewTape(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tape.Close()
+	out, _, err := tape.Eval(map[string]graph.Array{
+		"x":        {Shape: graph.Shape{1, 2, 2}, F: []float64{1, 3, 0, 0}}, // variances of 1 and 0
+		"n.weight": {Shape: graph.Shape{2}, F: []float64{2, 4}},
+		"n.bias":   {Shape: graph.Shape{2}, F: []float64{5, 6}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	near(t, "y", out["y"].F, []float64{-1 + 5, 2 + 6, 5, 6})
+}
+
+// Tokens have no order, and images nothing to do with one another: the second token of the first image put last leaves the
+// others' results as they were, and the second image's.
+func TestAttentionKnowsNoOrderAndNoOtherImage(t *testing.T) {
+	l := nn.Attention{Name: "a", Width: 6, Heads: 2}
+	input := graph.Shape{2, 3, 6}
+	plain := evaluated(t, build(t, graph.Inference, input, l.Apply))
+	moved := evaluated(t, build(t, graph.Inference, input, func(g *graph.Graph, x *G.Node) *G.Node {
+		first, second := op.Slice(x, op.Range{To: 1}), op.Slice(x, op.Range{From: 1})
+		order := graph.Array{Shape: graph.Shape{3}, I: []int64{0, 2, 1}}
+		return l.Apply(g, op.Concat(0, op.Gather(first, 1, order), second))
+	}))
+	want := slices.Concat(plain[:6], plain[12:18], plain[6:12], plain[18:])
+	near(t, "y", moved, want)
+	if slices.Equal(plain[6:12], plain[12:18]) {
+		t.Error("two tokens have one result")
+	}
+}
+
+func TestDropoutMultipliesByItsMaskInTrainingAlone(t *testing.T) {
+	input := graph.Shape{2, 3}
+	for _, c := range []struct {
+		mode  graph.Mode
+		share float64
+		masks int
+	}{{graph.Training, 0.25, 1}, {graph.Training, 0, 0}, {graph.Inference, 0.25, 0}} {
+		p := build(t, c.mode, input, nn.Dropout{Name: "drop", Share: c.share}.Apply)
+		if got := len(p.Inputs) - 1; got != c.masks {
+			t.Errorf("%+v: %d masks", c, got)
+		}
+		if c.masks == 1 && (p.Inputs[1].Keep != 0.75 || !p.Inputs[1].Shape.Equal(input)) {
+			t.Errorf("the mask is %+v", p.Inputs[1])
+		}
+	}
+}
+
+func TestConvNormHalvesTheImageAndActsLast(t *testing.T) {
+	p := build(t, graph.Inference, graph.Shape{1, 2, 5, 4},
+		nn.ConvNorm{Name: "l", In: 2, Out: 4, Kernel: 3, Stride: 2, Group: 2, Act: op.Relu}.Apply)
+	if s := graph.ShapeOf(p.Outputs[0].Node); !s.Equal(graph.Shape{1, 4, 3, 2}) {
+		t.Errorf("it gives %v", s)
+	}
+	var names []string
+	for _, l := range p.Stored {
+		names = append(names, l.Name+l.Shape.String())
+	}
+	want := []string{"l.0.weight[4,1,3,3]", "l.1.weight[4]", "l.1.bias[4]", "l.1.running_mean[4]", "l.1.running_var[4]"}
+	if !slices.Equal(names, want) {
+		t.Errorf("it stores %v, want %v", names, want)
 	}
 }
