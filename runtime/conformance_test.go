@@ -53,6 +53,7 @@ var expected = []struct {
 	{"cannot be trained", outside("another operator")},
 	{"of type GRAPH, which cannot be lifted", outside("another operator")},
 	{"it does not depend on the input", constant},
+	{"has no elements", outside("tensors without elements")},
 	{"only images [N,C,H,W] can be", refused("windows of one or three dimensions")},
 	{"ceil_mode is not supported", refused("ceil_mode")},
 	{"column-major indices are not supported", refused("column-major indices")},
@@ -74,13 +75,17 @@ func (c tally) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d use operators that are lifted: %d pass, %d are refused, %d fail; %d lie outside",
 		c.passed+c.refused+c.failed, c.passed, c.refused, c.failed, c.outside)
-	reasons := slices.SortedFunc(maps.Keys(c.reasons), func(x, y error) int {
-		return cmp.Or(c.reasons[y]-c.reasons[x], cmp.Compare(x.Error(), y.Error()))
-	})
-	for _, r := range reasons {
+	for _, r := range c.sorted() {
 		fmt.Fprintf(&b, "\n%5d %s: %v", c.reasons[r], strings.TrimPrefix(fmt.Sprintf("%T", r), "runtime."), r)
 	}
 	return b.String()
+}
+
+// sorted are the reasons, the most frequent first.
+func (c tally) sorted() []error {
+	return slices.SortedFunc(maps.Keys(c.reasons), func(x, y error) int {
+		return cmp.Or(c.reasons[y]-c.reasons[x], cmp.Compare(x.Error(), y.Error()))
+	})
 }
 
 // conform runs every case of a folder.

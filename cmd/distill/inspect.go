@@ -16,8 +16,9 @@ import (
 
 type inspectOptions struct {
 	global
-	model string
-	taps  bool // list all
+	model   string
+	taps    bool // list all
+	weights bool // list them
 }
 
 func newInspect(g *global) *cobra.Command {
@@ -27,13 +28,16 @@ func newInspect(g *global) *cobra.Command {
 		Short: "Show what is in an ONNX model",
 		Long: `Show what is in an ONNX model: what it takes and gives, its size, the tensors inside it that can be tapped, and
 what to know before distilling it. Shapes and multiply-adds come from a run on one image of zeros; a model that cannot
-run is shown without them, and with the reason.
+run is shown without them, and with the reason. The weights, by the names that "student: {onnx: MODEL.onnx, freeze: [GLOB]}"
+takes in a recipe, are listed by --weights.
 
 JSON keys: file, sha256, producer, opset, inputs, outputs, params, macs (for one image), macs_error, taps (tensor, op,
-node, shape), audit (batch_norm, batch_norm_nodes, output, dynamic_batch, batch, external_data, custom_domains), card
-(preprocess, classes, recipe_sha256, teacher_sha256). What is not known is null.`,
+node, shape), weights (name, shape, op and node that read it, trained), weights_error, audit (batch_norm,
+batch_norm_nodes, output, dynamic_batch, batch, external_data, custom_domains), card (preprocess, classes, recipe_sha256,
+teacher_sha256). What is not known is null.`,
 		Example: `  distill inspect models/cifar10_resnet56.onnx
   distill inspect --taps models/mnist_cntk.onnx
+  distill inspect --weights models/cifar10_resnet56.onnx
   distill inspect --json models/cifar10_resnet56.onnx`,
 		Args: wantArgs(1, 1, "one model"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -42,23 +46,26 @@ node, shape), audit (batch_norm, batch_norm_nodes, output, dynamic_batch, batch,
 		},
 	}
 	c.Flags().BoolVar(&o.taps, "taps", false, "list every tensor that can be tapped, not just the first and last ones")
+	c.Flags().BoolVar(&o.weights, "weights", false, "list the weights, by the names that a student's freeze takes")
 	return c
 }
 
 // inspection is what inspect finds.
 type inspection struct {
-	File      string       `json:"file"`
-	SHA256    string       `json:"sha256"`
-	Producer  string       `json:"producer"`
-	Opset     int          `json:"opset"`
-	Inputs    []onnx.Value `json:"inputs"`
-	Outputs   []onnx.Value `json:"outputs"`
-	Params    int          `json:"params"`
-	MACs      *int64       `json:"macs"` // nil where the model cannot run, for the reason in MACsError
-	MACsError *string      `json:"macs_error"`
-	Taps      []tap        `json:"taps"`
-	Audit     onnx.Audit   `json:"audit"`
-	Card      *card        `json:"card"`
+	File         string        `json:"file"`
+	SHA256       string        `json:"sha256"`
+	Producer     string        `json:"producer"`
+	Opset        int           `json:"opset"`
+	Inputs       []onnx.Value  `json:"inputs"`
+	Outputs      []onnx.Value  `json:"outputs"`
+	Params       int           `json:"params"`
+	MACs         *int64        `json:"macs"` // nil where the model cannot run, for the reason in MACsError
+	MACsError    *string       `json:"macs_error"`
+	Taps         []tap         `json:"taps"`
+	Weights      []onnx.Weight `json:"weights"` // nil where the model cannot be a student, for the reason in WeightsError
+	WeightsError *string       `json:"weights_error"`
+	Audit        onnx.Audit    `json:"audit"`
+	Card         *card         `json:"card"`
 }
 
 type tap struct {
@@ -90,7 +97,11 @@ func runInspect(o inspectOptions, stdout io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(stdout)
-	return writeTable(stdout, i.tapRows(o.taps))
+	if err := writeTable(stdout, i.tapRows(o.taps)); err != nil || !o.weights {
+		return err
+	}
+	fmt.Fprintln(stdout)
+	return writeTable(stdout, i.weightRows())
 }
 
 func inspect(o inspectOptions, m *onnx.Model) (inspection, error) {
@@ -115,6 +126,15 @@ func inspect(o inspectOptions, m *onnx.Model) (inspection, error) {
 	}
 	for _, t := range m.Taps() {
 		i.Taps = append(i.Taps, tap{t, shapes[t.Tensor]})
+	}
+	if !o.weights && !o.json {
+		return i, nil
+	}
+	if n, err := m.Lift(onnx.Lifting{}); err == nil {
+		i.Weights = n.Weights()
+	} else {
+		reason := err.Error()
+		i.WeightsError = &reason
 	}
 	return i, nil
 }
@@ -205,6 +225,18 @@ func (i inspection) tapRows(all bool) [][]string {
 			shape = graph.Shape(t.Shape).String()
 		}
 		rows = append(rows, []string{t.Tensor, t.Op, shape})
+	}
+	return rows
+}
+
+// weightRows are the rows of the table of weights.
+func (i inspection) weightRows() [][]string {
+	if i.WeightsError != nil {
+		return [][]string{{"weights", "not listed: " + *i.WeightsError}}
+	}
+	rows := [][]string{{fmt.Sprintf("%d weights", len(i.Weights)), "shape", "read by", "trained"}}
+	for _, w := range i.Weights {
+		rows = append(rows, []string{w.Name, graph.Shape(w.Shape).String(), cmp.Or(w.Node, w.Op), yesNo(w.Trained)})
 	}
 	return rows
 }

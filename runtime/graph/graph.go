@@ -112,6 +112,7 @@ func (g *Graph) leaf(l Leaf) Leaf {
 }
 
 func newLeaf(g *G.ExprGraph, name string, t DType, s Shape, opts ...G.NodeConsOpt) *G.Node {
+	notEmpty(name, nil, s)
 	opts = append([]G.NodeConsOpt{G.In(g), G.WithName(name), G.WithType(nodeType(t, s)), G.WithShape(s...)}, opts...)
 	return G.NewUniqueNode(opts...)
 }

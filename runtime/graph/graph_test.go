@@ -24,6 +24,10 @@ func TestMistakesInADescriptionAreErrors(t *testing.T) {
 	}{
 		{"shapes that do not fit", func(g *graph.Graph) { g.Output("y", op.MatMul(x(g, 2, 3), g.Input("b", graph.Float32, 2, 3))) },
 			"graph: MatMul of [[2,3] [2,3]]: inner sizes 3 and 2 differ"},
+		{"an input without elements", func(g *graph.Graph) { g.Output("y", op.Relu(x(g, 2, 0))) }, "graph: x: the shape [2,0] has no elements"},
+		{"a result without elements", func(g *graph.Graph) {
+			g.Output("y", op.Gather(x(g, 2, 3), 0, graph.Array{Shape: graph.Shape{0}, I: []int64{}}))
+		}, "graph: Gather of [[2,3]]: the shape [0,3] has no elements"},
 		{"a name used twice", func(g *graph.Graph) { x(g, 2); x(g, 2) }, "graph: x: the name is used twice"},
 		{"an output named twice", func(g *graph.Graph) { n := x(g, 2); g.Output("y", n); g.Output("y", n) }, "graph: y: the output is named twice"},
 		{"an update that changes the shape", func(g *graph.Graph) {

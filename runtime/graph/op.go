@@ -56,6 +56,13 @@ type Target struct {
 	Block int  // channel block of its internal NCHWc convolution, 8 or 16; 0 where there is none
 }
 
+// Fills reports whether images of c channels are kept in blocks: where they fill one, and ONNX Runtime can reorder them.
+func (t Target) Fills(c int) bool { return t.Block > 0 && c >= t.Block && c%4 == 0 }
+
+// BlockedDomain prefixes the operators that only a Target with blocks has, "distill.blocked:ConvGradW": the layout pass over
+// the lowered model writes them out.
+const BlockedDomain = "distill.blocked"
+
 // Emitter receives the ONNX nodes that operators lower to.
 type Emitter interface {
 	// Emit appends a node of one output, of the given shape, and returns the output's name. The operator may be
@@ -108,13 +115,25 @@ func Fail(op string, in []Shape, format string, args ...any) {
 	panic(&Error{Op: op, Shapes: in, Reason: fmt.Sprintf(format, args...)})
 }
 
-// Apply adds a node that applies op to the inputs, which must belong to one graph.
+// notEmpty fails on a shape without elements, which Gorgonia's tensors cannot have.
+func notEmpty(op string, in []Shape, s Shape) {
+	for _, d := range s {
+		if d < 1 {
+			Fail(op, in, "the shape %v has no elements", s)
+		}
+	}
+}
+
+// Apply adds a node that applies op to the inputs, which must belong to one graph. No shape may have a size of 0.
 func Apply(op Op, in ...*G.Node) *G.Node {
 	shapes := make([]Shape, len(in))
 	for i, n := range in {
 		shapes[i] = ShapeOf(n)
 	}
 	a := &apply{op: op, inputs: in, outputs: op.Infer(shapes)}
+	for _, s := range a.outputs {
+		notEmpty(op.Name(), shapes, s)
+	}
 	return a.node(op.Name(), shapes)
 }
 

@@ -2,6 +2,7 @@ package op
 
 import (
 	"math"
+	"slices"
 
 	G "gorgonia.org/gorgonia"
 
@@ -46,7 +47,10 @@ func (r Range) count(n int) int { return (r.end(n) - r.From + r.Step - 1) / r.St
 func (o slice) Infer(in []graph.Shape) []graph.Shape {
 	arity("Slice", in, 1)
 	s := in[0].Clone()
-	for _, r := range o.ranges {
+	for i, r := range o.ranges {
+		if slices.ContainsFunc(o.ranges[:i], func(other Range) bool { return other.Axis == r.Axis }) {
+			graph.Fail("Slice", in, "axis %d is sliced twice", r.Axis)
+		}
 		n := in[0][r.Axis]
 		if r.From < 0 || r.From >= r.end(n) || r.end(n) > n || r.Step < 1 {
 			graph.Fail("Slice", in, "range %+v does not fit", r)
@@ -72,6 +76,12 @@ func (o slice) Eval(in []graph.Array) []graph.Array {
 	off, st := o.offset(in[0].Shape)
 	walk(y.Shape, [][]int{st}, func(i int, at []int) { y.F[i] = in[0].F[off+at[0]] })
 	return []graph.Array{y}
+}
+
+// place writes x where the slice of the whole lies.
+func (o slice) place(x, whole graph.Array) {
+	off, st := o.offset(whole.Shape)
+	walk(x.Shape, [][]int{st}, func(i int, at []int) { whole.F[off+at[0]] = x.F[i] })
 }
 
 func (o slice) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
@@ -109,8 +119,7 @@ func (o sliceGrad) Infer([]graph.Shape) []graph.Shape { return one(o.whole) }
 
 func (o sliceGrad) Eval(in []graph.Array) []graph.Array {
 	dx := graph.Zeros(o.whole)
-	off, st := o.offset(o.whole)
-	walk(in[0].Shape, [][]int{st}, func(i int, at []int) { dx.F[off+at[0]] = in[0].F[i] })
+	o.place(in[0], dx)
 	return []graph.Array{dx}
 }
 

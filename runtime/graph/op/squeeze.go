@@ -1,8 +1,6 @@
 package op
 
 import (
-	"slices"
-
 	G "gorgonia.org/gorgonia"
 
 	"distill/runtime/graph"
@@ -20,12 +18,18 @@ func (squeeze) Name() string { return "Squeeze" }
 
 func (q squeeze) Infer(in []graph.Shape) []graph.Shape {
 	arity("Squeeze", in, 1)
+	dropped := map[int]bool{}
+	for _, a := range q.axes {
+		axis := axisOf("Squeeze", a, in[0])
+		if in[0][axis] != 1 || dropped[axis] {
+			graph.Fail("Squeeze", in, "axis %d is not of size 1, or is dropped twice", a)
+		}
+		dropped[axis] = true
+	}
 	s := graph.Shape{}
 	for i, d := range in[0] {
-		if !slices.Contains(q.axes, i) && !slices.Contains(q.axes, i-len(in[0])) {
+		if !dropped[i] {
 			s = append(s, d)
-		} else if d != 1 {
-			graph.Fail("Squeeze", in, "axis %d is not of size 1", i)
 		}
 	}
 	return one(s)

@@ -143,6 +143,10 @@ func onGather(axis int, shape graph.Shape, indices []int64, x graph.Shape) Examp
 	return ex(func(in []*G.Node) *G.Node { return Gather(in[0], axis, graph.Array{Shape: shape, I: indices}) }, x)
 }
 
+func onEinsum(equation string, shapes ...graph.Shape) Example {
+	return ex(func(in []*G.Node) *G.Node { return Einsum(equation, in...) }, shapes...)
+}
+
 func onGroupNorm(groups int, x graph.Shape) Example {
 	c := graph.Shape{x[1]}
 	return ex(func(in []*G.Node) *G.Node { return GroupNorm(in[0], in[1], in[2], groups, 1e-5) }, x, c, c)
@@ -157,6 +161,10 @@ func onConv(bias bool, a ConvAttrs, x, w graph.Shape) Example {
 		return ex(func(in []*G.Node) *G.Node { return Conv(in[0], in[1], nil, a) }, x, w)
 	}
 	return ex(func(in []*G.Node) *G.Node { return Conv(in[0], in[1], in[2], a) }, x, w, graph.Shape{w[0]})
+}
+
+func onPadFrom(mode string) []Example {
+	return on1(func(x *G.Node) *G.Node { return PadFrom(x, mode, []int{0, 0, 1, 2}, []int{0, 0, 2, 0}) }, graph.Shape{1, 2, 3, 4})
 }
 
 func onPool(f func(x *G.Node, a PoolAttrs) *G.Node, a PoolAttrs, x graph.Shape) Example {
@@ -223,6 +231,15 @@ var Table = []Row{
 	}, liftDepthToSpace},
 	{"Div", positive(on2(Div)), lift2(Div)},
 	{"Dropout", on1(identity, graph.Shape{2, 3}), lift1(identity)},
+	{"Einsum", []Example{
+		onEinsum("bhid,bhjd->bhij", graph.Shape{2, 2, 3, 4}, graph.Shape{2, 2, 5, 4}),
+		onEinsum("nchw, oc -> nohw", graph.Shape{2, 3, 2, 4}, graph.Shape{5, 3}),
+		onEinsum("ijk,jk->i", graph.Shape{2, 3, 4}, graph.Shape{3, 4}),
+		onEinsum("ij,kj", graph.Shape{2, 3}, graph.Shape{4, 3}),
+		onEinsum("ab,cd->da", graph.Shape{2, 3}, graph.Shape{4, 2}),
+		onEinsum("ij,ij->", graph.Shape{2, 3}, graph.Shape{2, 3}),
+		onEinsum("abc->ca", graph.Shape{2, 3, 4}),
+	}, liftEinsum},
 	{"Elu", on1(func(x *G.Node) *G.Node { return Elu(x, 0.7) }, some...), liftElu},
 	{"Equal", notSmooth(on2(Equal)), liftComparison(Equal)},
 	{"Erf", on1(Erf, some...), lift1(Erf)},
@@ -309,7 +326,11 @@ var Table = []Row{
 		ex(func(in []*G.Node) *G.Node { return PRelu(in[0], in[1]) }, graph.Shape{1, 5}, graph.Shape{1}),
 		ex(func(in []*G.Node) *G.Node { return PRelu(in[0], in[1]) }, graph.Shape{2, 3}, graph.Shape{2, 3}),
 	}, lift2(PRelu)},
-	{"Pad", on1(func(x *G.Node) *G.Node { return Pad(x, []int{0, 1}, []int{2, 0}) }, graph.Shape{2, 3}), liftPad},
+	{"Pad", slices.Concat(
+		on1(func(x *G.Node) *G.Node { return Pad(x, []int{0, 1}, []int{2, 0}) }, graph.Shape{2, 3}),
+		on1(func(x *G.Node) *G.Node { return PadBy(x, -1.5, []int{1, 0}, []int{0, 2}) }, graph.Shape{2, 3}),
+		onPadFrom("reflect"), onPadFrom("edge"), onPadFrom("wrap"),
+	), liftPad},
 	{"Pow", slices.Concat(
 		positive(on2(PowTensor)),
 		on1(func(x *G.Node) *G.Node { return Pow(x, 2) }, some...),
