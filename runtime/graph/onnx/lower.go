@@ -53,7 +53,7 @@ func Lower(p *graph.Program, l Lowering) (*Model, error) {
 	e.dropUnread()
 	m := e.model()
 	if l.Target.Block > 0 {
-		m.blockConvolutions(e.shapes, l.Target.Block)
+		return m, m.layBlocks(e.shapes, l.Target.Block)
 	}
 	return m, nil
 }

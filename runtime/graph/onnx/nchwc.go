@@ -2,6 +2,7 @@ package onnx
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -13,75 +14,202 @@ import (
 // Its own optimizer uses it only where the weights are constant, which in training they never are.
 const nchwcDomain = "com.microsoft.nchwc"
 
-// blockConvolutions replaces every Conv whose channels fill blocks by the blocked one, with its weights reordered in the
-// graph. shapes holds the shape of every value.
-func (m *Model) blockConvolutions(shapes map[string]graph.Shape, block int) {
-	b := blocker{shapes: shapes, block: block}
+// layBlocks rewrites a lowered graph so that images stay in blocks of channels, [N,C/b,H,W,b] in memory, from one operator to
+// the next. A value of the plain graph may have a twin, the same image in blocks: a layout in the table writes a node on
+// twins, a ReorderInput makes a twin of what comes in plain, and a ReorderOutput the plain value where a node without a layout
+// reads it. Channels that do not fill the last block are zeros or without meaning, and nothing reads them.
+// shapes holds the shape of every value.
+func (m *Model) layBlocks(shapes map[string]graph.Shape, block int) error {
+	b := &blocker{block: block, shapes: shapes, twins: map[string]string{}, owed: map[string]bool{}, readers: map[string][]*pb.NodeProto{},
+		makers: map[string]*pb.NodeProto{}, ints: map[string][]int64{}, centred: map[string]string{}, named: map[string]string{}}
+	b.survey(m.proto.Graph)
 	for _, n := range m.proto.Graph.Node {
-		if !is(n, "Conv") || !b.convolution(n) {
-			b.nodes = append(b.nodes, n)
+		if err := b.node(n); err != nil {
+			return err
 		}
 	}
+	for _, out := range m.proto.Graph.Output {
+		b.plain(out.GetName())
+	}
 	m.proto.Graph.Node = b.nodes
-	if b.count > 0 {
-		m.proto.Graph.Initializer = append(m.proto.Graph.Initializer, b.consts...)
+	m.proto.Graph.Initializer = append(m.proto.Graph.Initializer, b.consts...)
+	if slices.ContainsFunc(b.nodes, func(n *pb.NodeProto) bool { return n.GetDomain() == nchwcDomain }) {
 		m.proto.OpsetImport = append(m.proto.OpsetImport, opset(nchwcDomain))
 	}
+	m.proto.OpsetImport = slices.DeleteFunc(m.proto.OpsetImport, func(o *pb.OperatorSetIdProto) bool { return o.GetDomain() == graph.BlockedDomain })
+	return nil
 }
 
 type blocker struct {
-	shapes map[string]graph.Shape
-	block  int
-	nodes  []*pb.NodeProto
-	consts []*pb.TensorProto
-	count  int
+	block   int
+	shapes  map[string]graph.Shape
+	readers map[string][]*pb.NodeProto // of each value of the plain graph; nil stands for the graph's own output
+	ints    map[string][]int64         // constant vectors of whole numbers
+
+	nodes   []*pb.NodeProto
+	consts  []*pb.TensorProto
+	named   map[string]string        // constants by content
+	makers  map[string]*pb.NodeProto // of each twin
+	twins   map[string]string        // name of the twin, by the plain value's
+	owed    map[string]bool          // plain values that only their twins hold
+	centred map[string]string        // x minus its mean in blocks, by the name of the mean: see batchNorm
 }
 
-// convolution writes the blocked form of a Conv, or reports that it has none.
-func (b *blocker) convolution(n *pb.NodeProto) bool {
-	x, w := b.shapes[n.Input[0]], b.shapes[n.Input[1]]
-	group := int(intAttribute(n, "group", 1))
-	co, ci, blk := w[0], w[1], b.block
-	depthwise := group > 1 && group == x[1] && co == x[1]
-	switch {
-	case co%blk != 0, group > 1 && !depthwise, group == 1 && ci >= blk && ci%blk != 0:
-		return false
+// layouts write a node in blocks, or report that they leave it plain.
+var layouts = map[string]func(b *blocker, n *pb.NodeProto) bool{
+	"Conv":               (*blocker).convolution,
+	"BatchNormalization": (*blocker).batchNorm,
+	"GlobalAveragePool":  (*blocker).globalAveragePool,
+	"MaxPool":            (*blocker).pool,
+	"AveragePool":        (*blocker).pool,
+	"ReduceSum":          (*blocker).reduceSum,
+	"Relu":               (*blocker).relu,
+	"Add":                (*blocker).addition,
+	"Mul":                (*blocker).product,
+
+	"Cast": (*blocker).elementwise, "Clip": (*blocker).elementwise, "Elu": (*blocker).elementwise, "Erf": (*blocker).elementwise,
+	"Exp": (*blocker).elementwise, "HardSigmoid": (*blocker).elementwise, "HardSwish": (*blocker).elementwise,
+	"LeakyRelu": (*blocker).elementwise, "Neg": (*blocker).elementwise, "Sigmoid": (*blocker).elementwise,
+	"Softplus": (*blocker).elementwise, "Sub": (*blocker).elementwise, "Tanh": (*blocker).elementwise,
+	"Greater": (*blocker).comparison, "Less": (*blocker).comparison,
+}
+
+// wholes are the operators of graph.BlockedDomain, which have no plain form.
+var wholes = map[string]func(b *blocker, n *pb.NodeProto){
+	"ConvGradW":     (*blocker).convGradW,
+	"BatchNormGrad": (*blocker).batchNormGrad,
+}
+
+func (b *blocker) survey(g *pb.GraphProto) {
+	for _, n := range g.Node {
+		for _, in := range n.Input {
+			b.readers[in] = append(b.readers[in], n)
+		}
 	}
-	in := append([]string(nil), n.Input...)
-	if group > 1 || ci >= blk {
-		in[0] = b.add("ReorderInput", nchwcDomain, []string{in[0]})
+	for _, out := range g.Output {
+		b.readers[out.GetName()] = append(b.readers[out.GetName()], nil)
 	}
-	// Output channels are the innermost of every filter layout; input channels are blocked too where they fill blocks.
-	split, perm := []int{co / blk, blk, ci, w[2], w[3]}, []int{0, 2, 3, 4, 1}
-	if group == 1 && ci >= blk {
-		split, perm = []int{co / blk, blk, ci / blk, blk, w[2], w[3]}, []int{0, 2, 4, 5, 3, 1}
+	for _, t := range g.Initializer {
+		if t.GetDataType() == int32(pb.TensorProto_INT64) {
+			if v, err := decode(t); err == nil {
+				b.ints[t.GetName()] = v.I
+			}
+		}
 	}
-	t := b.add("Reshape", "", []string{in[1], b.ints(split)})
-	t = b.add("Transpose", "", []string{t}, attributeOf(graph.Attr{Name: "perm", Value: perm}))
-	in[1] = b.add("Reshape", "", []string{t, b.ints(w)})
-	y := b.add("Conv", nchwcDomain, in, n.Attribute...)
-	b.add("ReorderOutput", nchwcDomain, []string{y}, attributeOf(graph.Attr{Name: "channels", Value: co}))
-	b.nodes[len(b.nodes)-1].Output = n.Output
+}
+
+func (b *blocker) node(n *pb.NodeProto) error {
+	if n.GetDomain() == graph.BlockedDomain {
+		write := wholes[n.GetOpType()]
+		if write == nil {
+			return fmt.Errorf("onnx: lower: there is no layout for %s", n.GetOpType())
+		}
+		write(b, n)
+		return nil
+	}
+	if lay := layouts[n.GetOpType()]; lay != nil && n.GetDomain() == "" && lay(b, n) {
+		return nil
+	}
+	for _, in := range n.Input {
+		b.plain(in)
+	}
+	b.nodes = append(b.nodes, n)
+	return nil
+}
+
+// lanes is the number of channels that the blocks of c channels hold.
+func (b *blocker) lanes(c int) int { return (c + b.block - 1) / b.block * b.block }
+
+func (b *blocker) fills(s graph.Shape) bool {
+	return len(s) == 4 && graph.Target{Block: b.block}.Fills(s[1])
+}
+
+// blocked names the twin of an image, made now if there is none.
+func (b *blocker) blocked(v string) string {
+	if b.twins[v] == "" {
+		b.twins[v] = b.add("ReorderInput", nchwcDomain, []string{v})
+	}
+	return b.twins[v]
+}
+
+// plain makes sure that the value exists under its own name.
+func (b *blocker) plain(v string) {
+	if b.owed[v] {
+		delete(b.owed, v)
+		b.add("ReorderOutput", nchwcDomain, []string{b.twins[v]}, whole("channels", b.shapes[v][1]))
+		b.name(v)
+	}
+}
+
+// pair makes twin hold the value v, which is written plain only if something asks for it.
+func (b *blocker) pair(v, twin string) bool {
+	b.twins[v], b.owed[v] = twin, true
 	return true
 }
 
+// add writes a node and names its output.
 func (b *blocker) add(op, domain string, in []string, attrs ...*pb.AttributeProto) string {
-	name := fmt.Sprintf("blocked_%s_%d", op, b.count)
-	b.count++
+	name := fmt.Sprintf("blocked_%s_%d", op, len(b.nodes))
 	n := &pb.NodeProto{Name: proto.String(name), OpType: proto.String(op), Input: in, Output: []string{name + "_output_0"}, Attribute: attrs}
 	if domain != "" {
 		n.Domain = proto.String(domain)
 	}
 	b.nodes = append(b.nodes, n)
+	b.makers[n.Output[0]] = n
 	return n.Output[0]
 }
 
-func (b *blocker) ints(values []int) string {
+// name gives the output of the node written last the name of a plain value.
+func (b *blocker) name(v string) { b.nodes[len(b.nodes)-1].Output = []string{v} }
+
+func whole(name string, v any) *pb.AttributeProto {
+	return attributeOf(graph.Attr{Name: name, Value: v})
+}
+
+func (b *blocker) constant(t *pb.TensorProto) string {
+	key := fmt.Sprintf("%d %v %x", t.GetDataType(), t.Dims, t.RawData)
+	if b.named[key] == "" {
+		b.named[key] = fmt.Sprintf("blocked_constant_%d", len(b.consts))
+		t.Name = proto.String(b.named[key])
+		b.consts = append(b.consts, t)
+	}
+	return b.named[key]
+}
+
+func (b *blocker) vector(values ...int) string {
 	t := graph.NewTensor(graph.Int64, len(values))
 	for i, v := range values {
 		t.I[i] = int64(v)
 	}
-	name := fmt.Sprintf("blocked_constant_%d", len(b.consts))
-	b.consts = append(b.consts, encode(name, t))
-	return name
+	return b.constant(encode("", t))
+}
+
+func (b *blocker) scalar(v float64) string { return b.constant(encode("", graph.Scalar(float32(v)))) }
+
+func (b *blocker) reshape(v string, to ...int) string {
+	return b.add("Reshape", "", []string{v, b.vector(to...)})
+}
+
+func (b *blocker) transpose(v string, perm ...int) string {
+	return b.add("Transpose", "", []string{v}, whole("perm", perm))
+}
+
+func (b *blocker) pad(v string, before, after []int) string {
+	if slices.Max(before) == 0 && slices.Max(after) == 0 && slices.Min(before) == 0 && slices.Min(after) == 0 {
+		return v
+	}
+	return b.add("Pad", "", []string{v, b.vector(slices.Concat(before, after)...)})
+}
+
+// widen turns a vector of c elements into one of as many as the blocks hold, by zeros.
+func (b *blocker) widen(v string, c int) string {
+	return b.pad(v, []int{0}, []int{b.lanes(c) - c})
+}
+
+// narrow undoes widen along the given axis.
+func (b *blocker) narrow(v string, axis, c int) string {
+	if b.lanes(c) == c {
+		return v
+	}
+	return b.add("Slice", "", []string{v, b.vector(0), b.vector(c), b.vector(axis)})
 }

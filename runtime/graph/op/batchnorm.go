@@ -118,22 +118,10 @@ func (b batchNormTraining) Eval(in []graph.Array) []graph.Array {
 	return []graph.Array{y[0], mean, variance}
 }
 
-// Grad needs two sums and one affine pass. With m elements a channel, x̂ = (x − mean)·inv, dβ = Σdy and dγ = Σdy·x̂:
-//
-//	dx = γ·inv·(dy − dβ/m − x̂·dγ/m) = a·dy + b·x + c
+// Grad is one operator, since it shares what it needs of x with the forward pass where images are laid out in blocks.
 func (b batchNormTraining) Grad(in []*G.Node, y, dy *G.Node) []*G.Node {
-	x, gamma := in[0], in[1]
-	mean, variance := graph.Output(y, 1), graph.Output(y, 2)
-	s := graph.ShapeOf(x)
-	m := float64(s.Size() / s[1])
-	inv := Div(Scalar(x, 1), Sqrt(Shift(variance, b.eps)))
-	dbeta := ReduceSum(dy, acrossChannels(s), false)
-	dgamma := Mul(inv, Sub(ReduceSum(Mul(dy, x), acrossChannels(s), false), Mul(mean, dbeta)))
-	ka := Mul(gamma, inv)
-	kb := Scale(Mul(Mul(ka, inv), dgamma), -1/m)
-	kc := Sub(Scale(Mul(ka, dbeta), -1/m), Mul(kb, mean))
-	dx := Add(Add(Mul(dy, perChannel(ka, s)), Mul(x, perChannel(kb, s))), perChannel(kc, s))
-	return []*G.Node{dx, dgamma, dbeta}
+	dx := graph.Apply(batchNormGrad{b.eps}, in[0], in[1], graph.Output(y, 1), graph.Output(y, 2), dy)
+	return []*G.Node{dx, graph.Output(dx, 1), graph.Output(dx, 2)}
 }
 
 // Lower uses training_mode with momentum 0, so that the statistic outputs are the batch's. Those outputs alias inputs 3

@@ -100,6 +100,9 @@ func (c convGradW) Eval(in []graph.Array) []graph.Array {
 func (c convGradW) Lower(e graph.Emitter, in []graph.Operand) []string {
 	x, dy := in[0], in[1]
 	kh, kw := c.w[2], c.w[3]
+	if c.blocked(e.Target(), x.Shape, dy.Shape) {
+		return []string{e.Emit(graph.BlockedDomain+":ConvGradW", c.w, names(in), c.onnx(kh, kw)...)}
+	}
 	plain := c.Strides == [2]int{1, 1} && c.Dilations == [2]int{1, 1} && c.Group == 1
 	// Channels to copy by either way: a stem's few input channels are cheaper copied for every tap.
 	shifted, taps := kh*c.w[0]+kw*c.w[1], kh*kw*c.w[1]
@@ -107,6 +110,16 @@ func (c convGradW) Lower(e graph.Emitter, in []graph.Operand) []string {
 		return []string{c.lowerShifted(e, x, dy)}
 	}
 	return []string{c.lowerTaps(e, x, dy)}
+}
+
+// blocked reports whether the gradient can be a convolution in blocks: of all channels at once, whose samples then fill the
+// blocks, or of each by itself.
+func (c convGradW) blocked(t graph.Target, x, dy graph.Shape) bool {
+	if c.Group > 1 {
+		return c.Group == x[1] && c.Group == dy[1] && t.Fills(x[1])
+	}
+	few := x[1] < t.Block
+	return t.Fills(dy[1]) && (few || t.Fills(x[1])) && x[0]%t.Block == 0 && c.Dilations == [2]int{1, 1}
 }
 
 // lowerShifted needs kh + kw shifted copies where lowerTaps needs kh·kw: with x shifted along W and dy along H,

@@ -46,7 +46,7 @@ func mapped(x graph.Array, f func(float64) float64) graph.Array {
 
 func relu() unary {
 	return unary{name: "Relu", f: func(x float64) float64 { return max(x, 0) },
-		grad: func(x, _, dy *G.Node) *G.Node { return Mul(dy, above(x, 0)) }}
+		grad: func(_, y, dy *G.Node) *G.Node { return Mul(dy, above(y, 0)) }} // of y, so that nothing needs x any more
 }
 
 func sigmoid() unary {

@@ -1,0 +1,185 @@
+package onnx
+
+import (
+	"slices"
+
+	pb "distill/internal/onnxpb"
+	"distill/runtime/graph"
+)
+
+// operands are the inputs of an elementwise node in blocks: twins of images that have the output's shape, and scalars as they
+// are. It reports false where there is another input, or no image in blocks yet that would make blocks worth while.
+func (b *blocker) operands(n *pb.NodeProto) ([]string, bool) {
+	s, some := b.shapes[n.Output[0]], false
+	if !b.fills(s) {
+		return nil, false
+	}
+	for _, in := range n.Input {
+		image := b.shapes[in].Equal(s)
+		if !image && b.shapes[in].Size() != 1 {
+			return nil, false
+		}
+		some = some || image && b.twins[in] != ""
+	}
+	if !some {
+		return nil, false
+	}
+	in := slices.Clone(n.Input)
+	for i, v := range in {
+		if b.shapes[v].Equal(s) {
+			in[i] = b.blocked(v)
+		}
+	}
+	return in, true
+}
+
+// elementwise operators do not care how elements are laid out. Where channels do not fill the blocks they must be such as make
+// something finite of zeros.
+func (b *blocker) elementwise(n *pb.NodeProto) bool {
+	in, ok := b.operands(n)
+	return ok && b.pair(n.Output[0], b.add(n.GetOpType(), "", in, n.Attribute...))
+}
+
+// comparison is elementwise where only a Cast reads it: there is no reordering of truth values.
+func (b *blocker) comparison(n *pb.NodeProto) bool {
+	r := b.readers[n.Output[0]]
+	return len(r) == 1 && r[0] != nil && is(r[0], "Cast") && b.elementwise(n)
+}
+
+// open is the convolution that made the twin of v, if nothing but the node being written reads v and the convolution has no
+// activation yet: then that node can become part of it.
+func (b *blocker) open(v string) *pb.NodeProto {
+	n := b.makers[b.twins[v]]
+	if n == nil || n.GetOpType() != "Conv" || n.GetDomain() != nchwcDomain || len(b.readers[v]) != 1 || !b.owed[v] || attribute(n, "activation") != nil {
+		return nil
+	}
+	return n
+}
+
+// relu becomes part of the convolution before it.
+func (b *blocker) relu(n *pb.NodeProto) bool {
+	conv := b.open(n.Input[0])
+	if conv == nil {
+		return b.elementwise(n)
+	}
+	conv.Attribute = append(conv.Attribute, whole("activation", "Relu"))
+	return b.pair(n.Output[0], conv.Output[0])
+}
+
+// addition of an image becomes part of the convolution that made the other; a number for each channel is a convolution.
+func (b *blocker) addition(n *pb.NodeProto) bool {
+	if x, v, ok := b.perChannel(n); ok {
+		return b.pair(n.Output[0], b.affine(b.twins[x], b.shapes[x][1], "", v, ""))
+	}
+	in, ok := b.operands(n)
+	if !ok {
+		return false
+	}
+	for i, v := range n.Input {
+		conv := b.open(v)
+		if conv == nil || len(conv.Input) > 3 || in[0] == in[1] || !b.shapes[n.Input[1-i]].Equal(b.shapes[v]) {
+			continue
+		}
+		for len(conv.Input) < 3 {
+			conv.Input = append(conv.Input, "")
+		}
+		conv.Input = append(conv.Input, in[1-i])
+		// The other image may have been made after the convolution.
+		at := slices.Index(b.nodes, conv)
+		b.nodes = append(slices.Delete(b.nodes, at, at+1), conv)
+		return b.pair(n.Output[0], conv.Output[0])
+	}
+	return b.pair(n.Output[0], b.add("Add", "", in))
+}
+
+// product with a number for each channel is a convolution.
+func (b *blocker) product(n *pb.NodeProto) bool {
+	if x, v, ok := b.perChannel(n); ok {
+		return b.pair(n.Output[0], b.affine(b.twins[x], b.shapes[x][1], v, "", ""))
+	}
+	return b.elementwise(n)
+}
+
+// perChannel splits the inputs of a node into an image x that has a twin and a vector v in blocks, which the node broadcasts
+// over x's places.
+func (b *blocker) perChannel(n *pb.NodeProto) (x, v string, ok bool) {
+	s := b.shapes[n.Output[0]]
+	if !b.fills(s) {
+		return "", "", false
+	}
+	for i, x := range n.Input {
+		v := n.Input[1-i]
+		if vs := b.shapes[v]; b.twins[x] != "" && b.shapes[x].Equal(s) && (vs.Equal(graph.Shape{s[1], 1, 1}) || vs.Equal(graph.Shape{1, s[1], 1, 1})) {
+			b.plain(v)
+			return x, b.widen(b.reshape(v, s[1]), s[1]), true
+		}
+	}
+	return "", "", false
+}
+
+// affine multiplies each channel of an image in blocks by its scale, adds its bias and an image: a depthwise convolution with
+// a kernel of one, for which ONNX Runtime has a kernel that reads and writes once. Scale and bias fill the blocks; no scale
+// is ones, no bias and no image zeros.
+func (b *blocker) affine(x string, c int, scale, bias, image string) string {
+	lanes := b.lanes(c)
+	if scale == "" {
+		ones := graph.NewTensor(graph.Float32, lanes)
+		for i := range ones.F {
+			ones.F[i] = 1
+		}
+		scale = b.constant(encode("", ones))
+	}
+	in := []string{x, b.reshape(scale, lanes, 1, 1, 1)}
+	if bias != "" || image != "" {
+		in = append(in, bias)
+	}
+	if image != "" {
+		in = append(in, image)
+	}
+	return b.add("Conv", nchwcDomain, in, whole("kernel_shape", []int{1, 1}), whole("group", lanes))
+}
+
+// globalAveragePool gives what is in blocks and plain alike, having one place for each channel.
+func (b *blocker) globalAveragePool(n *pb.NodeProto) bool {
+	s := b.shapes[n.Input[0]]
+	if !b.fills(s) || b.twins[n.Input[0]] == "" {
+		return false
+	}
+	b.narrow(b.add("GlobalAveragePool", nchwcDomain, []string{b.twins[n.Input[0]]}), 1, s[1])
+	b.name(n.Output[0])
+	return true
+}
+
+// pool has a blocked form, but none that says where a maximum was.
+func (b *blocker) pool(n *pb.NodeProto) bool {
+	x := n.Input[0]
+	if len(n.Output) > 1 || !b.fills(b.shapes[x]) || b.twins[x] == "" {
+		return false
+	}
+	return b.pair(n.Output[0], b.add(n.GetOpType(), nchwcDomain, []string{b.twins[x]}, n.Attribute...))
+}
+
+// reduceSum over the places of an image.
+func (b *blocker) reduceSum(n *pb.NodeProto) bool {
+	x := n.Input[0]
+	s := b.shapes[x]
+	if !b.fills(s) || b.twins[x] == "" || !slices.Equal(b.ints[input(n, 1)], []int64{2, 3}) {
+		return false
+	}
+	lanes := b.lanes(s[1])
+	b.reshape(b.narrow(b.reshape(b.placeSums(b.twins[x], s), s[0], lanes), 1, s[1]), b.shapes[n.Output[0]]...)
+	b.name(n.Output[0])
+	return true
+}
+
+// placeSums sums an image in blocks over its places: [N,C/b,b].
+func (b *blocker) placeSums(x string, s graph.Shape) string {
+	flat := b.reshape(x, s[0], b.lanes(s[1])/b.block, s[2]*s[3], b.block)
+	return b.add("ReduceSum", "", []string{flat, b.vector(2)}, whole("keepdims", 0))
+}
+
+// channelSums sums an image in blocks over all but its channels: a vector that fills the blocks.
+func (b *blocker) channelSums(x string, s graph.Shape) string {
+	sums := b.add("ReduceSum", "", []string{b.placeSums(x, s), b.vector(0)}, whole("keepdims", 0))
+	return b.reshape(sums, b.lanes(s[1]))
+}
