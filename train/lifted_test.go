@@ -52,7 +52,7 @@ func moved(t *testing.T, s *graph.Store, m *onnx.Model) (names []string) {
 }
 
 func TestNetworkFromPyTorchIsTrainedAndExported(t *testing.T) {
-	for _, name := range []string{"mobilenet_v2", "mobilenet_v3", "efficientnet", "vit"} {
+	for _, name := range []string{"mobilenet_v2", "mobilenet_v3", "efficientnet", "vit", "deit", "efficientnet_same", "resnet_d"} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(exports, name+".onnx")
 			run := trained(t, bring(t, path))
@@ -114,6 +114,7 @@ func TestLiftedNetworkGetsAHeadForTheDatasClasses(t *testing.T) {
 		{exports + "/mobilenet_v3.onnx", []string{"classifier.3.bias", "classifier.3.weight"}},
 		{exports + "/efficientnet.onnx", []string{"classifier.1.bias", "classifier.1.weight"}},
 		{exports + "/vit.onnx", []string{"heads.head.bias", "heads.head.weight"}},
+		{exports + "/deit.onnx", []string{"head.bias", "head.weight", "head_dist.bias", "head_dist.weight"}},
 	} {
 		t.Run(filepath.Base(c.path), func(t *testing.T) {
 			run := open(t, recipe(t, "data.source=folder:"+two, "student={onnx: "+c.path+"}", "epochs=1", "batch=8", "optimizer.lr=0.01"), Options{})
@@ -182,18 +183,17 @@ func TestEveryTeacherIsTrainedAndExportedOrRefusedWithTheReason(t *testing.T) {
 	for _, path := range paths {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			in := read(t, path).Inputs()[0].Shape
-			switch {
-			case !in[0].Dynamic():
+			if !in[0].Dynamic() {
 				_, err := LoadRecipe("", []string{"student={onnx: " + path + "}", "data.source=cifar10:" + tiny})
 				wants(t, err, path, fmt.Sprintf("fixes a batch of %v", in[0]), "dynamic_axes")
 				return
-			case in[1].Size != 3: // the pictures have colours
-				_, err := Open(bring(t, path), Options{})
-				wants(t, err, path, fmt.Sprintf("the network takes %v", in))
-				return
 			}
-			run := trained(t, bring(t, path, "batch=8", "data.train=data_batch_1.bin[0:24]", "optimizer.lr=0.001",
-				fmt.Sprintf("preprocess.size=[%v, %v]", in[2], in[3])))
+			few := []string{"batch=8", "optimizer.lr=0.001", fmt.Sprintf("preprocess.size=[%v, %v]", in[2], in[3])}
+			r := bring(t, path, append(few, "data.train=data_batch_1.bin[0:24]")...)
+			if in[1].Size == 1 {
+				r = grey(t, append(few, "student={onnx: "+path+"}", "teacher.model="+path, "epochs=1", "data.train=train-images*[0:24]")...)
+			}
+			run := trained(t, r)
 			if loss := run.State.History[0].Loss; math.IsNaN(loss) || run.State.Step != 3 {
 				t.Errorf("the loss is %v after %d steps", loss, run.State.Step)
 			}

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes gradients.json beside itself: gradients through whole ONNX files, by PyTorch's autograd in float64.
 
-    python3 gradients.py                             # of ../exports/*.onnx and ../../models/cifar10_resnet56.onnx
+    python3 gradients.py                             # of ../exports/*.onnx and ../../models/*.onnx
     python3 gradients.py --output FILE MODEL…        # of other files; the tests read FILE where DISTILL_GRADIENTS names it
     python3 gradients.py --resnet18 MODEL            # writes torchvision's resnet18 for 64x64 images, random weights, to MODEL
 
@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from onnx import numpy_helper
 
 HERE = pathlib.Path(__file__).resolve().parent
-KEPT = [*sorted((HERE / "../exports").glob("*.onnx")), HERE / "../../models/cifar10_resnet56.onnx"]
+KEPT = [path for folder in ("../exports", "../../models") for path in sorted((HERE / folder).glob("*.onnx"))]
 
 
 def tensor(proto):
@@ -41,7 +41,7 @@ def tensor(proto):
 
 def pads(x, attrs, fill=0.0):
     """x padded as the attributes of a convolution or a pool say, for a function that does not pad."""
-    assert attrs.get("auto_pad", b"NOTSET") == b"NOTSET" and not attrs.get("ceil_mode", 0)
+    assert attrs.get("auto_pad", b"NOTSET") == b"NOTSET"
     n = x.dim() - 2
     p = attrs.get("pads", [0] * 2 * n)
     return F.pad(x, [p[i + side * n] for i in reversed(range(n)) for side in (0, 1)], value=fill)
@@ -53,17 +53,20 @@ def conv(a, x, w, b=None):
         before = [(k - 1) * d // 2 for k, d in zip(a["kernel_shape"], a.get("dilations", [1, 1]))]
         after = [(k - 1) * d - p for k, d, p in zip(a["kernel_shape"], a.get("dilations", [1, 1]), before)]
         a = {**a, "auto_pad": b"NOTSET", "pads": before + after}
-    return F.conv2d(pads(x, a), w, b, a.get("strides", 1), 0, a.get("dilations", 1), a.get("group", 1))
+    convolve = F.conv1d if x.dim() == 3 else F.conv2d
+    return convolve(pads(x, a), w, b, a.get("strides", 1), 0, a.get("dilations", 1), a.get("group", 1))
 
 
 def max_pool(a, x):
     assert all(d == 1 for d in a.get("dilations", [1]))
-    return F.max_pool2d(pads(x, a, -np.inf), a["kernel_shape"], a.get("strides", 1))
+    return F.max_pool2d(pads(x, a, -np.inf), a["kernel_shape"], a.get("strides", 1), ceil_mode=bool(a.get("ceil_mode")))
 
 
 def average_pool(a, x):
-    assert a.get("count_include_pad", 0) or not any(a.get("pads", [0]))
-    return F.avg_pool2d(pads(x, a), a["kernel_shape"], a.get("strides", 1))
+    assert all(d == 1 for d in a.get("dilations", [1]))
+    count, ceil = bool(a.get("count_include_pad", 0)), bool(a.get("ceil_mode"))
+    assert not any(a.get("pads", [0])) or count and not ceil
+    return F.avg_pool2d(pads(x, a), a["kernel_shape"], a.get("strides", 1), ceil_mode=ceil)
 
 
 def gemm(a, x, w, b=0.0):
@@ -87,12 +90,28 @@ def unsqueeze(a, x, axes=None):
     return x
 
 
-def reduce_mean(a, x):
-    return x.mean(a.get("axes", list(range(x.dim()))), keepdim=bool(a.get("keepdims", 1)))
+def squeeze(a, x, axes=None):
+    for axis in sorted((i % x.dim() for i in ints(a.get("axes"), axes)), reverse=True):
+        x = x.squeeze(axis)
+    return x
+
+
+def reduction(f):
+    """Of a function of the input, the axes and whether to keep them."""
+    def reduce(a, x, axes=None):
+        assert not a.get("noop_with_empty_axes", 0)
+        return f(x, ints(a.get("axes", list(range(x.dim()))), axes), bool(a.get("keepdims", 1)))
+    return reduce
 
 
 def reshape(a, x, shape):
+    assert not a.get("allowzero", 0) or 0 not in shape
     return x.reshape([x.shape[i] if s == 0 else s for i, s in enumerate(shape.tolist())])
+
+
+def split(a, x, sizes=None):
+    sizes = a.get("split") if sizes is None else sizes.tolist()
+    return x.split(sizes or -(-x.shape[a.get("axis", 0)] // a["num_outputs"]), a.get("axis", 0))
 
 
 def slices(a, x, starts, ends, axes=None, steps=None):
@@ -104,10 +123,17 @@ def slices(a, x, starts, ends, axes=None, steps=None):
     return x
 
 
-def pad(a, x, p, value=None):
-    n, p = x.dim(), p.tolist()
-    assert a.get("mode", b"constant") == b"constant"
-    return F.pad(x, [p[i + side * n] for i in reversed(range(n)) for side in (0, 1)], value=0.0 if value is None else value.item())
+def pad(a, x, p, value=None, axes=None):
+    around = [[0, 0] for _ in range(x.dim())]
+    p = p.reshape(2, -1).tolist()
+    for i, axis in enumerate(range(x.dim()) if axes is None else axes.tolist()):
+        around[axis] = [p[0][i], p[1][i]]
+    flat = [n for pair in reversed(around) for n in pair]
+    mode = a.get("mode", b"constant").decode()
+    if mode == "constant":
+        return F.pad(x, flat, value=0.0 if value is None else value.item())
+    assert not any(flat[4:])
+    return F.pad(x, flat[:4], {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}[mode])
 
 
 def gather(a, x, at):
@@ -139,6 +165,13 @@ def batch_norm(a, x, weight, bias, mean, var):
     return F.batch_norm(x, mean, var, weight, bias, eps=a.get("epsilon", 1e-5))
 
 
+def group_norm(a, x, weight, bias):
+    groups = a["num_groups"]
+    if len(weight) == groups:  # before opset 21, by group
+        weight, bias = (v.repeat_interleave(x.shape[1] // groups) for v in (weight, bias))
+    return F.group_norm(x, groups, weight, bias, a.get("epsilon", 1e-5))
+
+
 def divide(a, x, y):
     return x / y if x.is_floating_point() else torch.div(x, y, rounding_mode="trunc")
 
@@ -148,6 +181,7 @@ OPS = {
     "AveragePool": average_pool,
     "BatchNormalization": batch_norm,
     "Cast": cast,
+    "Ceil": lambda a, x: torch.ceil(x),
     "Clip": clip,
     "Concat": lambda a, *x: torch.cat(x, a["axis"]),
     "Constant": lambda a: tensor(a["value"]),
@@ -155,35 +189,48 @@ OPS = {
     "Conv": conv,
     "Div": divide,
     "Dropout": lambda a, x, *_: x,
+    "Einsum": lambda a, *x: torch.einsum(a["equation"].decode(), *x),
     "Equal": lambda a, x, y: x == y,
     "Erf": lambda a, x: torch.erf(x),
     "Expand": lambda a, x, shape: x.expand(torch.broadcast_shapes(x.shape, shape.tolist())),
     "Flatten": lambda a, x: x.flatten(a.get("axis", 1)),
     "Gather": gather,
     "Gemm": gemm,
+    "Gelu": lambda a, x: F.gelu(x, approximate=a.get("approximate", b"none").decode()),
     "GlobalAveragePool": lambda a, x: x.mean((2, 3), keepdim=True),
+    "GlobalMaxPool": lambda a, x: F.adaptive_max_pool2d(x, 1),
+    "GroupNormalization": group_norm,
     "HardSigmoid": lambda a, x: (a.get("alpha", 0.2) * x + a.get("beta", 0.5)).clamp(0, 1),
     "HardSwish": lambda a, x: F.hardswish(x),
     "Identity": lambda a, x: x,
+    "InstanceNormalization": lambda a, x, w, b: F.instance_norm(x, weight=w, bias=b, eps=a.get("epsilon", 1e-5)),
     "LayerNormalization": layer_norm,
     "MatMul": lambda a, x, y: x @ y,
     "MaxPool": max_pool,
+    "Mish": lambda a, x: F.mish(x),
     "Mod": lambda a, x, y: torch.fmod(x, y) if a.get("fmod") else torch.remainder(x, y),
     "Mul": lambda a, x, y: x * y,
     "Not": lambda a, x: ~x,
     "Pad": pad,
     "Pow": lambda a, x, y: x ** y,
     "Range": lambda a, start, limit, delta: torch.arange(start.item(), limit.item(), delta.item()),
-    "ReduceMean": reduce_mean,
+    "Reciprocal": lambda a, x: x.reciprocal(),
+    "ReduceL2": reduction(lambda x, axes, keep: x.norm(2, axes, keep)),
+    "ReduceMax": reduction(torch.amax),
+    "ReduceMean": reduction(torch.mean),
     "Relu": lambda a, x: F.relu(x),
     "Reshape": reshape,
     "ScatterND": scatter_nd,
-    "Shape": lambda a, x: torch.tensor(x.shape),
+    "Shape": lambda a, x: torch.tensor(x.shape[a.get("start", 0):a.get("end")]),
     "Sigmoid": lambda a, x: torch.sigmoid(x),
     "Slice": slices,
     "Softmax": lambda a, x: F.softmax(x, a["axis"]),
+    "Softplus": lambda a, x: F.softplus(x, threshold=1e9),
+    "Split": split,
     "Sqrt": lambda a, x: torch.sqrt(x),
+    "Squeeze": squeeze,
     "Sub": lambda a, x, y: x - y,
+    "Tanh": lambda a, x: torch.tanh(x),
     "Transpose": lambda a, x: x.permute(a.get("perm", list(reversed(range(x.dim()))))),
     "Unsqueeze": unsqueeze,
     "Where": lambda a, c, x, y: torch.where(c, x, y),
@@ -193,7 +240,8 @@ OPS = {
 def run(graph, values):
     for node in graph.node:
         attrs = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        values[node.output[0]] = OPS[node.op_type](attrs, *(values[i] if i else None for i in node.input))
+        result = OPS[node.op_type](attrs, *(values[i] if i else None for i in node.input))
+        values.update(zip(node.output, result if isinstance(result, tuple) else [result]))
     return values[graph.output[0].name]
 
 

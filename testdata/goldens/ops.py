@@ -118,6 +118,11 @@ def table():
         ],
         "Div": on2(torch.div, **positive),
         "Dropout": on1(lambda x: F.dropout(x, training=False), (2, 3)),
+        "Einsum": [(functools.partial(torch.einsum, equation), shapes, {}) for equation, shapes in [
+            ("bhid,bhjd->bhij", [(2, 2, 3, 4), (2, 2, 5, 4)]), ("nchw,oc->nohw", [(2, 3, 2, 4), (5, 3)]),
+            ("ijk,jk->i", [(2, 3, 4), (3, 4)]), ("ij,kj", [(2, 3), (4, 3)]), ("ab,cd->da", [(2, 3), (4, 2)]),
+            ("ij,ij->", [(2, 3), (2, 3)]), ("abc->ca", [(2, 3, 4)]),
+        ]],
         "Elu": on1(lambda x: F.elu(x, 0.7), *anywhere),
         "Equal": on2(lambda a, b: (a == b).double(), wrt=0),
         "Erf": on1(torch.erf, *anywhere),
@@ -197,7 +202,9 @@ def table():
             (F.prelu, [(1, 5), (1,)], {}),
             (lambda x, w: torch.where(x > 0, x, w * x), [(2, 3), (2, 3)], {}),
         ],
-        "Pad": on1(lambda x: F.pad(x, (1, 0, 0, 2)), (2, 3)),
+        "Pad": on1(lambda x: F.pad(x, (1, 0, 0, 2)), (2, 3))
+        + on1(lambda x: F.pad(x, (0, 2, 1, 0), value=-1.5), (2, 3))
+        + [(lambda x, mode=mode: F.pad(x, (2, 0, 1, 2), mode), [(1, 2, 3, 4)], {}) for mode in ["reflect", "replicate", "circular"]],
         "Pow": on2(torch.pow, **positive)
         + on1(lambda x: x ** 2, *anywhere)
         + on1(lambda x: x ** 3, (2, 3))

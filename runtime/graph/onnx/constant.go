@@ -47,6 +47,7 @@ var evaluators = map[string]evaluator{
 	"And":             pairwise(nil, func(a, b int64) int64 { return truth(a != 0 && b != 0) }),
 	"Cast":            cast,
 	"Ceil":            unary(math.Ceil, nil),
+	"Clip":            clip,
 	"Concat":          concat,
 	"Constant":        constantValue,
 	"ConstantOfShape": constantOfShape,
@@ -216,6 +217,23 @@ func variadic(f func(a, b float64) float64, i func(a, b int64) int64) evaluator 
 		}
 		return one(x)
 	}
+}
+
+// clip limits to bounds that are attributes, or since opset 11 inputs that may be left out.
+func clip(n *op.Node) []graph.Array {
+	x := operand(n, 0)
+	if n.Opset < 11 {
+		lo, hi := n.Float("min", math.Inf(-1)), n.Float("max", math.Inf(1))
+		return unary(func(v float64) float64 { return min(max(v, lo), hi) }, nil)(n)
+	}
+	limited := *n
+	for i, choose := range []evaluator{variadic(larger[float64], larger[int64]), variadic(smaller[float64], smaller[int64])} {
+		if n.Has(i + 1) {
+			limited.In = []op.Input{{Const: &x}, n.In[i+1]}
+			x = choose(&limited)[0]
+		}
+	}
+	return one(x)
 }
 
 func pairwise(f func(a, b float64) float64, i func(a, b int64) int64) evaluator {

@@ -2,7 +2,6 @@ package onnx
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -20,7 +19,8 @@ type Lifting struct {
 	Freeze []string // names or globs of tensors that are not trained, as in Model.Glob
 	// Fresh gives weights that start anew, by PyTorch's default for dense layers and convolutions, instead of the file's.
 	Fresh bool
-	// Classes, where it differs from what the model has, gives its last dense layer a new weight and bias of so many rows.
+	// Classes, where it differs from what the model has, gives its last dense layer, or each where the output is a sum or a
+	// mean of several, a new weight and bias of so many rows.
 	Classes int
 	// BatchNorm puts a new batch norm after each convolution: what to train with where the export folded it away.
 	BatchNorm bool
@@ -37,7 +37,7 @@ type Network struct {
 	order   []string           // of their names, as in the file
 	consts  map[string]graph.Array
 	attrs   []map[string]any // of each node
-	head    *pb.NodeProto    // the last dense layer; nil where the output is no dense layer's
+	heads   []head           // the last dense layers; none where the output is no dense layer's
 	lifting Lifting
 }
 
@@ -89,7 +89,7 @@ func (m *Model) lift(l Lifting) (*Network, error) {
 	}
 	for _, node := range m.proto.Graph.Node {
 		// PyTorch writes equal tensors once and joins the others to them by Identity; trained, they are no longer equal.
-		if v, ok := all[input(node, 0)]; ok && is(node, "Identity") {
+		if v, ok := all[input(node, 0)]; ok && is(node, "Identity") && output(node, 0) != "" {
 			all[node.Output[0]] = v
 			add(node.Output[0], v)
 		}
@@ -121,13 +121,12 @@ func (m *Model) lift(l Lifting) (*Network, error) {
 		}
 		n.attrs = append(n.attrs, attrs)
 	}
-	bias := ""
-	n.head, bias = m.lastDense()
-	if l.Dropout != 0 && (n.head == nil || !(l.Dropout > 0 && l.Dropout < 1)) {
+	n.heads = m.heads()
+	if l.Dropout != 0 && (len(n.heads) == 0 || !(l.Dropout > 0 && l.Dropout < 1)) {
 		return nil, fmt.Errorf("a dropout of %v needs a last dense layer, and to be between 0 and 1", l.Dropout)
 	}
 	if l.Classes > 0 {
-		return n, n.resize(l.Classes, bias)
+		return n, n.resize(l.Classes)
 	}
 	return n, nil
 }
@@ -149,58 +148,6 @@ func (n *Network) freeze(patterns []string) error {
 		for _, name := range matched {
 			n.weights[name].kind, n.weights[name].frozen = graph.State, true
 		}
-	}
-	return nil
-}
-
-// lastDense is the node of the dense layer that gives the first output, and the name of its bias; nil where there is none.
-func (m *Model) lastDense() (node *pb.NodeProto, bias string) {
-	producers := m.producers()
-	node = producers[m.proto.Graph.Output[0].GetName()]
-	for node != nil && passes(node) {
-		node = producers[node.Input[0]]
-	}
-	if node == nil {
-		return nil, ""
-	}
-	if is(node, "Gemm") {
-		return node, input(node, 2)
-	}
-	if is(node, "Add") && len(node.Input) == 2 {
-		for i, in := range node.Input {
-			if p := producers[in]; p != nil && is(p, "MatMul") {
-				return p, node.Input[1-i]
-			}
-		}
-	}
-	if is(node, "MatMul") {
-		return node, ""
-	}
-	return nil, ""
-}
-
-// resize gives the last dense layer another number of rows.
-func (n *Network) resize(classes int, bias string) error {
-	node := n.head
-	if node == nil {
-		return errors.New("its number of classes cannot be changed: the output is no dense layer's")
-	}
-	w := n.weights[input(node, 1)]
-	if w == nil || len(w.tensor.Shape) != 2 {
-		return errors.New("its number of classes cannot be changed: the last layer's weight is not in the file")
-	}
-	rows := 1
-	if intAttribute(node, "transB", 0) == 1 {
-		rows = 0
-	}
-	if w.tensor.Shape[rows] == classes {
-		return nil
-	}
-	shape := w.tensor.Shape.Clone()
-	shape[rows] = classes
-	w.tensor, w.init = graph.NewTensor(graph.Float32, shape...), nn.Uniform(shape[1-rows])
-	if b := n.weights[bias]; b != nil {
-		b.tensor, b.init = graph.NewTensor(graph.Float32, classes), nn.Uniform(shape[1-rows])
 	}
 	return nil
 }
@@ -241,6 +188,9 @@ func attributesOf(n *pb.NodeProto) (map[string]any, error) {
 			}
 			attrs[a.GetName()] = floats
 		case pb.AttributeProto_TENSOR:
+			if a.T == nil {
+				return nil, fmt.Errorf("attribute %s has no tensor", a.GetName())
+			}
 			t, err := decode(a.T)
 			if err != nil {
 				return nil, fmt.Errorf("attribute %s: %w", a.GetName(), err)

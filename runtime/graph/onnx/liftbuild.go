@@ -16,7 +16,7 @@ import (
 // Build describes the network on its inputs, by name, and gives its outputs, by name. It panics, as graph code does, with a
 // *graph.Error that names the node.
 func (n *Network) Build(g *graph.Graph, in map[string]*G.Node) map[string]*G.Node {
-	var other map[string]graph.Array
+	var other map[string]op.Input
 	if n.anyBatch() {
 		other = n.atAnotherBatch(in)
 	}
@@ -38,10 +38,10 @@ func (n *Network) anyBatch() bool {
 	return true
 }
 
-// atAnotherBatch builds the network for one more image, in a graph that is thrown away, and lists the constants it
-// computes: those that differ depend on the batch.
-func (n *Network) atAnotherBatch(in map[string]*G.Node) map[string]graph.Array {
-	var other map[string]graph.Array
+// atAnotherBatch builds the network for one more image, in a graph that is thrown away, and gives what its tensors are
+// there: constants and sizes that differ depend on the batch.
+func (n *Network) atAnotherBatch(in map[string]*G.Node) map[string]op.Input {
+	var other map[string]op.Input
 	_, err := graph.Build(graph.Inference, func(scratch *graph.Graph) {
 		larger := map[string]*G.Node{}
 		for name, x := range in {
@@ -53,7 +53,7 @@ func (n *Network) atAnotherBatch(in map[string]*G.Node) map[string]graph.Array {
 		}
 		l := lifter{network: n, g: scratch, values: map[string]op.Input{}}
 		l.run(larger)
-		other = l.computed()
+		other = l.values
 		for name, x := range l.outputs() {
 			scratch.Output(name, x)
 		}
@@ -68,9 +68,9 @@ func (n *Network) atAnotherBatch(in map[string]*G.Node) map[string]graph.Array {
 type lifter struct {
 	network *Network
 	g       *graph.Graph
-	values  map[string]op.Input    // by tensor name
-	other   map[string]graph.Array // the constants computed at another batch size; nil while these are being found
-	like    *G.Node                // an input, whose first size is the batch
+	values  map[string]op.Input // by tensor name
+	other   map[string]op.Input // the values at another batch size; nil while these are being found
+	like    *G.Node             // an input, whose first size is the batch
 }
 
 func (l *lifter) run(in map[string]*G.Node) {
@@ -111,15 +111,23 @@ func (l *lifter) node(n *pb.NodeProto, attrs map[string]any) {
 	}()
 	node := &op.Node{Op: n.GetOpType(), Opset: l.network.opset, Attrs: attrs, Graph: l.g, Like: l.like}
 	if d := n.GetDomain(); d != "" && d != "ai.onnx" {
-		graph.Fail(n.GetOpType(), nil, "operators of domain %s cannot be trained", d)
+		for _, f := range l.network.model.proto.Functions {
+			if f.GetName() == n.GetOpType() && f.GetDomain() == d {
+				graph.Fail(n.GetOpType(), nil, "a function of the file cannot be trained; inline it, as with Python's onnx.inliner")
+			}
+		}
+		graph.Fail(n.GetOpType(), nil, "operators of domain %s cannot be trained; export the network in standard operators", d)
 	}
 	for _, name := range n.Input {
 		node.In = append(node.In, l.values[name])
 	}
+	if o := l.other[output(n, 0)]; o.Tensor != nil {
+		node.Other = graph.ShapeOf(o.Tensor)
+	}
 	if l.fold(n, node) {
 		return
 	}
-	if l.network.lifting.Dropout > 0 && n == l.network.head {
+	if l.network.lifting.Dropout > 0 && l.network.isHead(n) {
 		node.In[0].Tensor = l.drop(n.Output[0]+".dropout", node.X(0), l.network.lifting.Dropout)
 	}
 	out := op.Lift(node)
@@ -207,7 +215,7 @@ func span(i, n int) int {
 // constant notes a computed constant, and which of its elements the batch size decides.
 func (l *lifter) constant(name string, a graph.Array) {
 	in := op.Input{Const: &a}
-	if o, ok := l.other[name]; ok {
+	if o := l.other[name].Const; o != nil {
 		if !o.Shape.Equal(a.Shape) {
 			in.Sized = true
 		} else if a.I != nil && !slices.Equal(a.I, o.I) {
@@ -218,17 +226,6 @@ func (l *lifter) constant(name string, a graph.Array) {
 		}
 	}
 	l.values[name] = in
-}
-
-// computed lists the constants by name.
-func (l *lifter) computed() map[string]graph.Array {
-	all := map[string]graph.Array{}
-	for name, v := range l.values {
-		if v.Const != nil {
-			all[name] = *v.Const
-		}
-	}
-	return all
 }
 
 func (l *lifter) outputs() map[string]*G.Node {

@@ -188,13 +188,14 @@ func TestFoldingLeavesTheStoreAsItWas(t *testing.T) {
 }
 
 // composite reports whether plain ONNX writes an example in several operators or under another name: batch norm in training
-// mode, which is never exported, the products of which an operand is transposed, and what is made of other operators.
+// mode, which is never exported, the products of which an operand is transposed, padding by x's own elements, and what is
+// made of other operators.
 func composite(row string, example int) bool {
-	return slices.Contains(composites, row) || row == "MatMul" && example >= 3
+	return slices.Contains(composites, row) || row == "MatMul" && example >= 3 || row == "Pad" && example >= 2
 }
 
 var composites = []string{
-	"And", "BatchNormalizationTraining", "Cast", "DepthToSpace", "Dropout", "Equal", "ExpandBatch", "Gelu", "GlobalMaxPool",
+	"And", "BatchNormalizationTraining", "Cast", "DepthToSpace", "Dropout", "Einsum", "Equal", "ExpandBatch", "Gelu", "GlobalMaxPool",
 	"Greater", "GreaterOrEqual", "GroupNormalization", "InstanceNormalization", "Less", "LessOrEqual", "LpNormalization",
 	"Mean", "Mish", "Not", "Or", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMin",
 	"ReduceSumSquare", "SpaceToDepth", "Split", "Sum", "Where",
@@ -208,6 +209,11 @@ func TestCompositeHoldsNoBatchSize(t *testing.T) {
 			per := graph.Const(x, graph.Array{Shape: graph.Shape{4}, F: []float64{1, 2, 3, 4}})
 			return op.GroupNorm(x, per, per, 2, 1e-5)
 		},
+		"Einsum": func(x *G.Node) *G.Node {
+			return op.Einsum("nchw,nghw->ncg", x, op.Slice(x, op.Range{Axis: 1, From: 1}))
+		},
+		"Expand":          func(x *G.Node) *G.Node { return op.Expand(op.ReduceMean(x, []int{1, 2}, true), graph.ShapeOf(x)) },
+		"Pad":             func(x *G.Node) *G.Node { return op.PadFrom(x, "reflect", []int{0, 0, 1, 1}, []int{0, 0, 1, 1}) },
 		"ReduceLogSumExp": func(x *G.Node) *G.Node { return op.ReduceLogSumExp(x, []int{1, 3}, false) },
 		"Split":           func(x *G.Node) *G.Node { return op.Split(x, 1, 1, 3)[1] },
 		"Where":           func(x *G.Node) *G.Node { return op.Where(op.Greater(x, op.Scalar(x, 0)), x, op.Scalar(x, 0)) },

@@ -88,8 +88,14 @@ func (p averagePoolGrad) Lower(e graph.Emitter, in []graph.Operand) []string {
 	return []string{emitReshape(e, dx[0], p.x, nil)}
 }
 
+// liftAveragePool reads an AveragePool. What ceil_mode adds to the padding never counts; the rest may.
 func liftAveragePool(n *Node) []*G.Node {
-	a := n.poolAttrs(graph.ShapeOf(n.X(0)))
-	a.ExcludePad = n.Int("count_include_pad", 0) == 0
+	x := graph.ShapeOf(n.X(0))
+	a := n.poolAttrs(x)
+	stated := n.pads(x[2:], a.Kernel[:], a.Strides, [2]int{1, 1})
+	a.ExcludePad = n.Int("count_include_pad", 0) == 0 || stated == [4]int{}
+	if a.Pads != stated && !a.ExcludePad {
+		n.fail("ceil_mode is not supported where it adds windows and padding counts; export the network with ceil_mode=False")
+	}
 	return []*G.Node{AveragePool(n.X(0), a)}
 }

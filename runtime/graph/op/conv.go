@@ -1,6 +1,9 @@
 package op
 
 import (
+	"maps"
+	"slices"
+
 	G "gorgonia.org/gorgonia"
 
 	"distill/runtime/graph"
@@ -157,11 +160,14 @@ func (c conv) Lower(e graph.Emitter, in []graph.Operand) []string {
 	return []string{e.Emit("Conv", c.Infer(shapes)[0], names(in), c.onnx(w[2], w[3])...)}
 }
 
-// liftConv reads a Conv of two dimensions.
+// liftConv reads a Conv of two dimensions, or of one.
 func liftConv(n *Node) []*G.Node {
 	x, w := n.X(0), n.X(1)
-	if len(graph.ShapeOf(x)) != 4 {
-		n.fail("only images [N,C,H,W] can be convolved")
+	if len(graph.ShapeOf(x)) == 3 && len(graph.ShapeOf(w)) == 3 {
+		return n.liftConv1()
+	}
+	if len(graph.ShapeOf(x)) != 4 || len(graph.ShapeOf(w)) != 4 {
+		n.fail("only images [N,C,H,W] can be convolved, and lines [N,C,L]")
 	}
 	k := graph.ShapeOf(w)[2:]
 	a := ConvAttrs{
@@ -171,6 +177,23 @@ func liftConv(n *Node) []*G.Node {
 	}
 	a.Pads = n.pads(graph.ShapeOf(x)[2:], []int(k), a.Strides, a.Dilations)
 	return []*G.Node{Conv(x, w, n.Optional(2), a)}
+}
+
+// liftConv1 reads a Conv of lines [N,C,L] as one of images of height 1.
+func (n *Node) liftConv1() []*G.Node {
+	flat := *n
+	flat.In = slices.Clone(n.In)
+	for i := range 2 {
+		flat.In[i] = Input{Tensor: Unsqueeze(n.X(i), 2)}
+	}
+	flat.Attrs = map[string]any{}
+	maps.Copy(flat.Attrs, n.Attrs)
+	flat.Attrs["strides"] = append([]int{1}, n.Ints("strides", 1)...)
+	flat.Attrs["dilations"] = append([]int{1}, n.Ints("dilations", 1)...)
+	if p := n.Ints("pads", 0, 0); len(p) == 2 {
+		flat.Attrs["pads"] = []int{0, p[0], 0, p[1]}
+	}
+	return []*G.Node{Squeeze(liftConv(&flat)[0], 2)}
 }
 
 func pair(v []int) [2]int {

@@ -43,7 +43,13 @@ func (expand) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
 }
 
 func (o expand) Lower(e graph.Emitter, in []graph.Operand) []string {
-	return []string{e.Emit("Expand", o.to, []string{in[0].Name, graph.ConstInts(e, o.to...)})}
+	to := o.to.Clone()
+	for i, d := range in[0].Shape { // what stays as it is may be the batch, which 1 leaves open
+		if at := i + len(to) - len(in[0].Shape); to[at] == d {
+			to[at] = 1
+		}
+	}
+	return []string{e.Emit("Expand", o.to, []string{in[0].Name, graph.ConstInts(e, to...)})}
 }
 
 // expandBatch repeats its first input along the first axis, as often as its second input is long there.
@@ -92,10 +98,14 @@ func liftExpand(n *Node) []*G.Node {
 	}
 	if slices.Contains(n.In[1].Free, true) {
 		s := graph.ShapeOf(x)
-		if n.Like == nil || slices.Contains(n.In[1].Free[1:], true) || len(s) != len(to) || s[0] != 1 {
+		free := n.In[1].Free
+		fits := len(free) == len(to) && len(s) == len(to) && (s[0] == 1 || s[0] == to[0])
+		if n.Like == nil || !fits || slices.Contains(free[1:], true) {
 			n.fail("stretches to %v, which depends on the batch size beyond its first axis", to)
 		}
-		return []*G.Node{ExpandBatch(Expand(x, append(graph.Shape{1}, to[1:]...)), n.Like)}
+		if s[0] == 1 {
+			return []*G.Node{ExpandBatch(Expand(x, append(graph.Shape{1}, to[1:]...)), n.Like)}
+		}
 	}
 	return []*G.Node{Expand(x, to)}
 }

@@ -87,6 +87,48 @@ func TestNodeLiftsInEveryFormThatOpsetsGaveIt(t *testing.T) {
 			node: op.Node{Op: "ReduceL2", Opset: 13, Attrs: map[string]any{"axes": []int{1}, "keepdims": 0}}},
 		{name: "axes by input", in: x, want: on1(func(x *G.Node) *G.Node { return op.ReduceLogSumExp(x, []int{-1}, true) }),
 			node: op.Node{Op: "ReduceLogSumExp", Opset: 18, In: []op.Input{ints(-1)}}},
+		{name: "no axes, which are none", in: x, want: on1(func(x *G.Node) *G.Node { return op.Mul(x, x) }),
+			node: op.Node{Op: "ReduceSumSquare", Opset: 18, Attrs: map[string]any{"noop_with_empty_axes": 1}}},
+		{name: "no axes, which are all", in: x, want: on1(func(x *G.Node) *G.Node { return op.ReduceL1(x, []int{0, 1, 2}, true) }),
+			node: op.Node{Op: "ReduceL1", Opset: 18, In: []op.Input{ints([]int64{}...)}}},
+		{name: "reshape with allowzero and no zero", in: x, want: on1(func(x *G.Node) *G.Node { return op.Reshape(x, 8, 3) }),
+			node: op.Node{Op: "Reshape", Opset: 14, Attrs: map[string]any{"allowzero": 1}, In: []op.Input{ints(-1, 3)}}},
+		{name: "reshape to a size that the batch decides", in: x, want: on1(func(x *G.Node) *G.Node { return op.Reshape(x, 2, 2, 6) }),
+			node: op.Node{Op: "Reshape", Opset: 13, Other: graph.Shape{3, 2, 6}, In: []op.Input{ints(2, 2, -1)}}},
+		{name: "pads for some axes", in: x, want: on1(func(x *G.Node) *G.Node { return op.Pad(x, []int{0, 1, 2}, []int{0, 3, 0}) }),
+			node: op.Node{Op: "Pad", Opset: 18, In: []op.Input{ints(2, 1, 0, 3), {}, ints(-1, 1)}}},
+		{name: "pads by a number", in: x, want: on1(func(x *G.Node) *G.Node { return op.PadBy(x, 7, []int{0, 0, 1}, []int{0, 0, 1}) }),
+			node: op.Node{Op: "Pad", Opset: 11, In: []op.Input{ints(0, 0, 1, 0, 0, 1), number(7)}}},
+		{name: "pads by attribute", in: x, want: on1(func(x *G.Node) *G.Node { return op.Pad(x, []int{0, 1, 0}, []int{0, 0, 2}) }),
+			node: op.Node{Op: "Pad", Opset: 2, Attrs: map[string]any{"pads": []int{0, 1, 0, 0, 0, 2}}}},
+		{name: "reflection", in: x, want: on1(func(x *G.Node) *G.Node {
+			return op.Concat(2, op.Slice(x, op.Range{Axis: 2, From: 1, To: 2}), x, op.Slice(x, op.Range{Axis: 2, From: 1, To: 2}))
+		}), node: op.Node{Op: "Pad", Opset: 13, Attrs: map[string]any{"mode": "reflect"}, In: []op.Input{ints(0, 0, 1, 0, 0, 1)}}},
+		{name: "wrap", in: x, want: on1(func(x *G.Node) *G.Node { return op.Concat(1, op.Slice(x, op.Range{Axis: 1, From: 3}), x) }),
+			node: op.Node{Op: "Pad", Opset: 19, Attrs: map[string]any{"mode": "wrap"}, In: []op.Input{ints(0, 1, 0, 0, 0, 0)}}},
+		{name: "line convolved", in: of(graph.Shape{2, 4, 7}, graph.Shape{6, 2, 3}, graph.Shape{6}),
+			want: func(in []*G.Node) *G.Node {
+				a := op.ConvAttrs{Strides: [2]int{1, 2}, Pads: [4]int{0, 1, 0, 2}, Dilations: [2]int{1, 2}, Group: 2}
+				return op.Squeeze(op.Conv(op.Unsqueeze(in[0], 2), op.Unsqueeze(in[1], 2), in[2], a), 2)
+			}, node: op.Node{Op: "Conv", Opset: 11, Attrs: map[string]any{"group": 2, "strides": []int{2}, "pads": []int{1, 2}, "dilations": []int{2}}}},
+		{name: "ceil_mode that adds windows", in: of(graph.Shape{1, 2, 4, 5}),
+			want: on1(func(x *G.Node) *G.Node {
+				return op.MaxPool(x, op.PoolAttrs{Kernel: [2]int{3, 2}, Strides: [2]int{2, 2}, Pads: [4]int{0, 0, 1, 1}})
+			}), node: op.Node{Op: "MaxPool", Opset: 12, Attrs: map[string]any{"ceil_mode": 1, "kernel_shape": []int{3, 2}, "strides": []int{2, 2}}}},
+		{name: "ceil_mode that adds no window of padding alone", in: of(graph.Shape{1, 2, 4, 4}),
+			want: on1(func(x *G.Node) *G.Node {
+				return op.MaxPool(x, op.PoolAttrs{Kernel: [2]int{1, 1}, Strides: [2]int{3, 4}})
+			}), node: op.Node{Op: "MaxPool", Opset: 12, Attrs: map[string]any{"ceil_mode": 1, "kernel_shape": []int{1, 1}, "strides": []int{3, 4}}}},
+		{name: "ceil_mode averages what is there", in: of(graph.Shape{1, 2, 3, 3}),
+			want: on1(func(x *G.Node) *G.Node {
+				return op.AveragePool(x, op.PoolAttrs{Kernel: [2]int{2, 2}, Strides: [2]int{2, 2}, Pads: [4]int{0, 0, 1, 1}, ExcludePad: true})
+			}), node: op.Node{Op: "AveragePool", Opset: 19, Attrs: map[string]any{"ceil_mode": 1, "count_include_pad": 1,
+				"kernel_shape": []int{2, 2}, "strides": []int{2, 2}, "dilations": []int{1, 1}}}},
+		{name: "ceil_mode without effect", in: of(graph.Shape{1, 2, 4, 4}),
+			want: on1(func(x *G.Node) *G.Node {
+				return op.AveragePool(x, op.PoolAttrs{Kernel: [2]int{2, 2}, Strides: [2]int{2, 2}, Pads: [4]int{1, 1, 1, 1}})
+			}), node: op.Node{Op: "AveragePool", Opset: 11, Attrs: map[string]any{"ceil_mode": 1, "count_include_pad": 1,
+				"kernel_shape": []int{2, 2}, "strides": []int{2, 2}, "pads": []int{1, 1, 1, 1}}}},
 		{name: "gather one", in: x, want: on1(func(x *G.Node) *G.Node { return op.Index(x, 1, -1) }),
 			node: op.Node{Op: "Gather", Opset: 11, Attrs: map[string]any{"axis": 1},
 				In: []op.Input{{Const: &graph.Array{Shape: graph.Shape{}, I: []int64{-1}}}}}},
@@ -175,6 +217,18 @@ func TestFormThatCannotBeTrainedIsRefusedWithItsReason(t *testing.T) {
 		{form{in: x, node: op.Node{Op: "Split", Opset: 13}}, "sizes of the parts are not given"},
 		{form{in: x, node: op.Node{Op: "Split", Opset: 13, In: []op.Input{ints(1, 2)}}}, "do not make up axis 0"},
 		{form{in: x, node: op.Node{Op: "Split", Opset: 18, Attrs: map[string]any{"num_outputs": 1 << 40}}}, "do not make"},
+		{form{in: x, node: op.Node{Op: "Reshape", Opset: 14, Attrs: map[string]any{"allowzero": 1}, In: []op.Input{ints(0, 3)}}},
+			"allowzero is not supported where a size is 0"},
+		{form{in: x, node: op.Node{Op: "Reshape", Opset: 13, Other: graph.Shape{4, 9}, In: []op.Input{ints(3, 8)}}},
+			"more than one size of [3,8] depends on the batch"},
+		{form{in: x, node: op.Node{Op: "Pad", Opset: 13, Attrs: map[string]any{"mode": "reflect"}, In: []op.Input{ints(0, 0, 3, 0, 0, 0)}}},
+			"3 and 0 elements cannot be made from axis 2"},
+		{form{in: x, node: op.Node{Op: "Pad", Opset: 13, Attrs: map[string]any{"mode": "mirror"}, In: []op.Input{ints(0, 0, 1, 0, 0, 0)}}},
+			`mode "mirror" is unknown`},
+		{form{in: x, node: op.Node{Op: "Pad", Opset: 18, In: []op.Input{ints(1, 1), {}, ints(0, 1)}}}, "2 pads do not go before and after 2 axes"},
+		{form{in: of(graph.Shape{1, 2, 4, 4}), node: op.Node{Op: "AveragePool", Opset: 11, Attrs: map[string]any{"ceil_mode": 1,
+			"count_include_pad": 1, "kernel_shape": []int{3, 3}, "strides": []int{2, 2}, "pads": []int{1, 1, 1, 1}}}},
+			"ceil_mode is not supported where it adds windows and padding counts"},
 		{form{in: x, node: op.Node{Op: "Cast", Opset: 13, Attrs: map[string]any{"to": 7}}}, "only a cast to floats"},
 		{form{in: x, node: op.Node{Op: "Gather", Opset: 13, In: []op.Input{ints(2)}}}, "no element 2 on axis 0"},
 		{form{in: x, node: op.Node{Op: "Gather", Opset: 13, In: []op.Input{indices}}}, "indices must be constant"},

@@ -17,6 +17,7 @@ type Node struct {
 	Attrs map[string]any // int, float64, string, []int, []float64 or graph.Array
 	Graph *graph.Graph   // that it is lifted into
 	Like  *G.Node        // a tensor whose first size is the batch; nil where it does not matter
+	Other graph.Shape    // of the first result at another batch size; nil where that is not known
 }
 
 // Input is an input of a Node: a tensor of the graph, a constant, or, where both are nil, absent.
@@ -156,8 +157,9 @@ func lift2(f func(a, b *G.Node) *G.Node) func(n *Node) []*G.Node {
 func liftReduce(f func(x *G.Node, axes []int, keep bool) *G.Node) func(n *Node) []*G.Node {
 	return func(n *Node) []*G.Node {
 		axes := n.Axes(1)
-		if len(axes) == 0 && n.Int("noop_with_empty_axes", 0) == 1 {
-			return []*G.Node{n.X(0)}
+		if len(axes) == 0 && n.Int("noop_with_empty_axes", 0) == 1 { // of each element alone: its square, its logarithm, …
+			each := Unsqueeze(n.X(0), len(graph.ShapeOf(n.X(0))))
+			return []*G.Node{f(each, []int{-1}, false)}
 		}
 		return []*G.Node{f(n.X(0), axes, n.Int("keepdims", 1) == 1)}
 	}

@@ -64,13 +64,33 @@ func (n *Node) poolAttrs(x graph.Shape) PoolAttrs {
 	if len(x) != 4 {
 		n.fail("only images [N,C,H,W] can be pooled")
 	}
-	if n.Int("ceil_mode", 0) != 0 {
-		n.fail("ceil_mode is not supported; export the network with ceil_mode=False")
-	}
 	if d := pair(n.Ints("dilations", 1, 1)); d != [2]int{1, 1} {
 		n.fail("dilated windows are not supported")
 	}
 	a := PoolAttrs{Kernel: pair(n.Ints("kernel_shape")), Strides: pair(n.Ints("strides", 1, 1))}
 	a.Pads = n.pads(x[2:], a.Kernel[:], a.Strides, [2]int{1, 1})
+	if n.Int("ceil_mode", 0) != 0 {
+		a.Pads = a.ceiled(x[2:])
+	}
 	return a
+}
+
+// ceiled are the pads with which the windows that ceil_mode adds, those that only begin in the image or before it, lie
+// inside whole.
+func (a PoolAttrs) ceiled(image []int) [4]int {
+	strides, pads := a.conv().Strides, a.Pads
+	for i, k := range a.Kernel {
+		span := image[i] + pads[i] + pads[i+2] - k
+		if span%strides[i] == 0 || span <= -strides[i] {
+			continue
+		}
+		last := (span/strides[i] + 1) * strides[i] // where the window begins that is added
+		if span < 0 {
+			last = 0
+		}
+		if last < image[i]+pads[i] {
+			pads[i+2] = last + k - image[i] - pads[i]
+		}
+	}
+	return pads
 }

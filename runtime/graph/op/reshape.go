@@ -68,24 +68,32 @@ func emitReshape(e graph.Emitter, x string, out graph.Shape, to []int) string {
 	return e.Emit("Reshape", out, []string{x, graph.ConstInts(e, to...)})
 }
 
-// liftReshape reads a Reshape. A size that depends on the batch becomes −1, so that what is exported again takes any.
+// liftReshape reads a Reshape. The size that depends on the batch becomes −1, the others what they are, so that what is
+// exported again takes any batch.
 func liftReshape(n *Node) []*G.Node {
-	to := slices.Clone(n.IntsIn(1))
+	x, to := n.X(0), n.IntsIn(1)
 	if n.Int("allowzero", 0) != 0 && slices.Contains(to, 0) {
-		n.fail("allowzero is not supported")
+		n.fail("allowzero is not supported where a size is 0")
+	}
+	if n.Other == nil {
+		return []*G.Node{Reshape(x, to...)}
+	}
+	out := reshape{to: to}.Infer([]graph.Shape{graph.ShapeOf(x)})[0]
+	if len(out) != len(n.Other) {
+		n.fail("the number of its axes depends on the batch")
 	}
 	free := -1
-	for i, depends := range n.In[1].Free {
-		if !depends {
+	for i, size := range out {
+		if size == n.Other[i] {
 			continue
 		}
-		if free >= 0 || slices.Contains(to, -1) {
-			n.fail("more than one size depends on the batch")
+		if free >= 0 {
+			n.fail("more than one size of %v depends on the batch", out)
 		}
 		free = i
 	}
 	if free >= 0 {
-		to[free] = -1
+		out[free] = -1
 	}
-	return []*G.Node{Reshape(n.X(0), to...)}
+	return []*G.Node{Reshape(x, out...)}
 }
