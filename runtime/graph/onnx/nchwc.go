@@ -31,7 +31,7 @@ func (m *Model) layBlocks(shapes map[string]graph.Shape, block int) error {
 	for _, out := range m.proto.Graph.Output {
 		b.plain(out.GetName())
 	}
-	m.proto.Graph.Node = b.nodes
+	m.proto.Graph.Node = b.needed(m.proto.Graph.Output)
 	m.proto.Graph.Initializer = append(m.proto.Graph.Initializer, b.consts...)
 	if slices.ContainsFunc(b.nodes, func(n *pb.NodeProto) bool { return n.GetDomain() == nchwcDomain }) {
 		m.proto.OpsetImport = append(m.proto.OpsetImport, opset(nchwcDomain))
@@ -77,7 +77,28 @@ var layouts = map[string]func(b *blocker, n *pb.NodeProto) bool{
 // wholes are the operators of graph.BlockedDomain, which have no plain form.
 var wholes = map[string]func(b *blocker, n *pb.NodeProto){
 	"ConvGradW":     (*blocker).convGradW,
+	"ConvGradX":     (*blocker).convGradX,
 	"BatchNormGrad": (*blocker).batchNormGrad,
+}
+
+// needed drops the nodes that nothing reads: a batch norm's plain form asks for zeros that the blocked one does without.
+func (b *blocker) needed(outputs []*pb.ValueInfoProto) []*pb.NodeProto {
+	read := map[string]bool{}
+	for _, out := range outputs {
+		read[out.GetName()] = true
+	}
+	var kept []*pb.NodeProto
+	for _, n := range slices.Backward(b.nodes) {
+		if !slices.ContainsFunc(n.Output, func(out string) bool { return read[out] }) {
+			continue
+		}
+		for _, in := range n.Input {
+			read[in] = true
+		}
+		kept = append(kept, n)
+	}
+	slices.Reverse(kept)
+	return kept
 }
 
 func (b *blocker) survey(g *pb.GraphProto) {

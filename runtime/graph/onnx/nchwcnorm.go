@@ -20,11 +20,10 @@ func (b *blocker) batchNorm(n *pb.NodeProto) bool {
 		bias := b.add("Sub", "", []string{beta, b.mul(b.widen(n.Input[3], c), scale)})
 		return b.pair(n.Output[0], b.affine(b.twins[x], c, scale, bias, ""))
 	}
-	each := b.scalar(1 / float64(s.Size()/c))
 	wide := b.blocked(x)
-	mean := b.result(b.mul(b.channelSums(wide, s), each), n.Output[1], c)
+	mean := b.result(b.overChannels("ReduceMean", wide, s), n.Output[1], c)
 	centred := b.affine(wide, c, "", b.add("Neg", "", []string{mean}), "")
-	variance := b.result(b.mul(b.channelSums(b.mul(centred, centred), s), each), n.Output[2], c)
+	variance := b.result(b.overChannels("ReduceMean", b.mul(centred, centred), s), n.Output[2], c)
 	y := b.affine(centred, c, b.mul(gamma, b.inverse(n, variance)), beta, "")
 	b.centred[n.Output[1]] = centred
 	return b.pair(n.Output[0], y)
@@ -53,8 +52,8 @@ func (b *blocker) batchNormGrad(n *pb.NodeProto) {
 	}
 	inv := b.inverse(n, b.widen(variance, c))
 	d := b.blocked(dy)
-	dbeta := b.result(b.channelSums(d, s), n.Output[2], c)
-	dgamma := b.result(b.mul(inv, b.channelSums(b.mul(d, centred), s)), n.Output[1], c)
+	dbeta := b.result(b.overChannels("ReduceSum", d, s), n.Output[2], c)
+	dgamma := b.result(b.mul(inv, b.overChannels("ReduceSum", b.mul(d, centred), s)), n.Output[1], c)
 	scale := b.mul(b.widen(gamma, c), inv)
 	per := b.mul(scale, b.scalar(-1/float64(s.Size()/c)))
 	scaled := b.affine(d, c, scale, "", "")

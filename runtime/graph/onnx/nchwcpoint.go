@@ -122,14 +122,16 @@ func (b *blocker) perChannel(n *pb.NodeProto) (x, v string, ok bool) {
 // is ones, no bias and no image zeros.
 func (b *blocker) affine(x string, c int, scale, bias, image string) string {
 	lanes := b.lanes(c)
+	in := []string{x, ""}
 	if scale == "" {
-		ones := graph.NewTensor(graph.Float32, lanes)
+		ones := graph.NewTensor(graph.Float32, lanes, 1, 1, 1)
 		for i := range ones.F {
 			ones.F[i] = 1
 		}
-		scale = b.constant(encode("", ones))
+		in[1] = b.constant(encode("", ones))
+	} else {
+		in[1] = b.reshape(scale, lanes, 1, 1, 1)
 	}
-	in := []string{x, b.reshape(scale, lanes, 1, 1, 1)}
 	if bias != "" || image != "" {
 		in = append(in, bias)
 	}
@@ -167,19 +169,25 @@ func (b *blocker) reduceSum(n *pb.NodeProto) bool {
 		return false
 	}
 	lanes := b.lanes(s[1])
-	b.reshape(b.narrow(b.reshape(b.placeSums(b.twins[x], s), s[0], lanes), 1, s[1]), b.shapes[n.Output[0]]...)
+	b.reshape(b.narrow(b.reshape(b.overPlaces("ReduceSum", b.twins[x], s), s[0], lanes), 1, s[1]), b.shapes[n.Output[0]]...)
 	b.name(n.Output[0])
 	return true
 }
 
-// placeSums sums an image in blocks over its places: [N,C/b,b].
-func (b *blocker) placeSums(x string, s graph.Shape) string {
-	flat := b.reshape(x, s[0], b.lanes(s[1])/b.block, s[2]*s[3], b.block)
-	return b.add("ReduceSum", "", []string{flat, b.vector(2)}, whole("keepdims", 0))
+// overPlaces reduces an image in blocks over its places, to [N,C/b,b].
+func (b *blocker) overPlaces(reduce, x string, s graph.Shape) string {
+	return b.reduce(reduce, b.reshape(x, s[0], b.lanes(s[1])/b.block, s[2]*s[3], b.block), 2)
 }
 
-// channelSums sums an image in blocks over all but its channels: a vector that fills the blocks.
-func (b *blocker) channelSums(x string, s graph.Shape) string {
-	sums := b.add("ReduceSum", "", []string{b.placeSums(x, s), b.vector(0)}, whole("keepdims", 0))
-	return b.reshape(sums, b.lanes(s[1]))
+// overChannels reduces an image in blocks over all but its channels, to a vector that fills the blocks.
+func (b *blocker) overChannels(reduce, x string, s graph.Shape) string {
+	return b.reshape(b.reduce(reduce, b.overPlaces(reduce, x, s), 0), b.lanes(s[1]))
+}
+
+// reduce is a reduction along an axis, which ReduceSum takes as an input since opset 13 and the others do since 18.
+func (b *blocker) reduce(reduce, x string, axis int) string {
+	if reduce == "ReduceSum" {
+		return b.add(reduce, "", []string{x, b.vector(axis)}, whole("keepdims", 0))
+	}
+	return b.add(reduce, "", []string{x}, whole("axes", []int{axis}), whole("keepdims", 0))
 }

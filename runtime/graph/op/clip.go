@@ -30,8 +30,9 @@ func (c clip) Eval(in []graph.Array) []graph.Array {
 	return []graph.Array{mapped(in[0], func(x float64) float64 { return min(max(x, c.lo), c.hi) })}
 }
 
-func (c clip) Grad(in []*G.Node, _, dout *G.Node) []*G.Node {
-	return []*G.Node{Mul(dout, Mul(above(in[0], c.lo), below(in[0], c.hi)))}
+// Grad asks the output, so that nothing needs x any more.
+func (c clip) Grad(_ []*G.Node, out, dout *G.Node) []*G.Node {
+	return []*G.Node{Mul(dout, between(out, c.lo, c.hi))}
 }
 
 func (c clip) Lower(e graph.Emitter, in []graph.Operand) []string {

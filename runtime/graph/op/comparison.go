@@ -37,11 +37,6 @@ func LessOrEqual(a, b *G.Node) *G.Node {
 	return graph.Apply(comparison{"LessOrEqual", func(a, b float64) bool { return a <= b }}, a, b)
 }
 
-// above is 1 where x > bound, else 0, and below where x < bound: the gradient of what has a kink. Comparison and Cast take
-// half the time of a Where in ONNX Runtime.
-func above(x *G.Node, bound float64) *G.Node { return Greater(x, Scalar(x, bound)) }
-func below(x *G.Node, bound float64) *G.Node { return Less(x, Scalar(x, bound)) }
-
 // onnxFloat is TensorProto.FLOAT.
 const onnxFloat = 1
 

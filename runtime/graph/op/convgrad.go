@@ -33,7 +33,12 @@ func (c convGradX) Lower(e graph.Emitter, in []graph.Operand) []string {
 	w, dy := in[0], in[1]
 	kh, kw := w.Shape[2], w.Shape[3]
 	if e.Target().Fused && c.flippable(kh, kw) {
-		return []string{c.lowerFlipped(e, w, dy)}
+		back := c.turned(kh, kw)
+		depthwise := c.Group > 1 && c.Group == c.x[1] && c.Group == dy.Shape[1]
+		if t := e.Target(); t.Fills(c.x[1]) && t.Fills(dy.Shape[1]) && (c.Group == 1 || depthwise) {
+			return []string{e.Emit(graph.BlockedDomain+":ConvGradX", c.x, names(in), back.onnx(kh, kw)...)}
+		}
+		return []string{c.lowerFlipped(e, w, dy, back)}
 	}
 	var rest [2]int
 	for i, k := range []int{kh, kw} {
@@ -54,7 +59,17 @@ func (c ConvAttrs) flippable(kh, kw int) bool {
 	return true
 }
 
-func (c convGradX) lowerFlipped(e graph.Emitter, w, dy graph.Operand) string {
+// turned are the attributes of the convolution that gives dx: what the kernel reached beyond the image, dy is padded by.
+func (c convGradX) turned(kh, kw int) ConvAttrs {
+	back := c.ConvAttrs
+	for i, k := range []int{kh, kw} {
+		reach := c.Dilations[i] * (k - 1)
+		back.Pads[i], back.Pads[i+2] = reach-c.Pads[i], reach-c.Pads[i+2]
+	}
+	return back
+}
+
+func (c convGradX) lowerFlipped(e graph.Emitter, w, dy graph.Operand, back ConvAttrs) string {
 	co, ci, kh, kw := w.Shape[0], w.Shape[1], w.Shape[2], w.Shape[3]
 	taps := kh * kw
 	s := graph.Shape{c.Group, co / c.Group, ci, taps}
@@ -70,11 +85,6 @@ func (c convGradX) lowerFlipped(e graph.Emitter, w, dy graph.Operand) string {
 	turned := emitTranspose(e, flat, 0, 2, 1, 3)
 	ws := graph.Shape{c.Group * ci, co / c.Group, kh, kw}
 	wt := emitReshape(e, turned.Name, ws, nil)
-	back := c.ConvAttrs
-	for i, k := range []int{kh, kw} {
-		reach := c.Dilations[i] * (k - 1)
-		back.Pads[i], back.Pads[i+2] = reach-c.Pads[i], reach-c.Pads[i+2]
-	}
 	return e.Emit("Conv", c.x, []string{dy.Name, wt}, back.onnx(kh, kw)...)
 }
 

@@ -35,10 +35,6 @@ func (o hardSigmoid) Eval(in []graph.Array) []graph.Array {
 func (o hardSigmoid) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
 	return []*G.Node{Mul(dy, Scale(between(in[0], -o.beta/o.alpha, (1-o.beta)/o.alpha), o.alpha))}
 }
-
-// between is 1 where lo < x < hi, else 0.
-func between(x *G.Node, lo, hi float64) *G.Node { return Mul(above(x, lo), below(x, hi)) }
-
 func (o hardSigmoid) Lower(e graph.Emitter, in []graph.Operand) []string {
 	return []string{e.Emit("HardSigmoid", in[0].Shape, names(in),
 		graph.Attr{Name: "alpha", Value: float32(o.alpha)}, graph.Attr{Name: "beta", Value: float32(o.beta)})}
