@@ -7,11 +7,12 @@ SHELL := /bin/bash
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 20s
 CIFAR10 ?=
+NETWORKS ?=
 
-.PHONY: help setup build demo test test-short race long fuzz lint results clean
+.PHONY: help setup build demo test test-short race long fuzz lint results bench bench-pytorch clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## fetch ONNX Runtime's library and the Go modules
 	@scripts/onnxruntime.sh
@@ -49,6 +50,13 @@ results: build ## train the README's table; CIFAR10=folder with data_batch_1..3.
 	@[ -n "$(CIFAR10)" ] || { printf 'distill: error: %s\ndistill: hint: %s\n' "make results needs the CIFAR-10 data" \
 		"make results CIFAR10=folder with data_batch_1..3.bin and valid_10000.bin" >&2; exit 2; }
 	bin/distill train --recipe cmd/distill/recipes/results.yaml --baseline --overwrite --data "cifar10:$(CIFAR10)"
+
+bench: setup ## print where a training step's time goes, by operator; NETWORKS="resnet-20 wide" for some
+	go run ./bench profile $(NETWORKS)
+
+bench-pytorch: setup ## time training steps beside PyTorch's, installed if missing; NETWORKS="resnet-20 wide" for some
+	@scripts/pytorch.sh
+	go run ./bench compare $(NETWORKS)
 
 clean: ## remove what was built; the cache folder stays
 	rm -rf bin

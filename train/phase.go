@@ -53,16 +53,29 @@ func (r *Recipe) distillation(in image, classes int, train data.Source) (*Phase,
 	if ph.Loader.Steps() == 0 {
 		return nil, hint.Wrap(fmt.Errorf("train: %d training images do not fill a batch of %d", train.Len(), r.Batch), "make batch smaller")
 	}
-	terms := r.weighted()
-	for _, t := range terms {
+	for _, t := range r.weighted() {
 		ph.Terms = append(ph.Terms, t.Name)
 	}
 	var err error
-	ph.Step, err = graph.Build(graph.Training, func(g *graph.Graph) {
+	if ph.Step, err = r.Training(in, classes); err != nil {
+		return nil, err
+	}
+	for _, l := range ph.Step.Inputs {
+		ph.NeedsTeacher = ph.NeedsTeacher || l.Name == losses.TeacherInput
+		ph.NeedsLabels = ph.NeedsLabels || l.Name == losses.LabelsInput
+	}
+	ph.Eval, err = r.inference(in, classes, r.Batch)
+	return ph, err
+}
+
+// Training describes the step that trains the recipe's student on r.Batch images of shape C, H, W: forward, backward and
+// update. Its first input is the images, preprocessed; its outputs are the logits, the loss and the losses that it sums.
+func (r *Recipe) Training(in [3]int, classes int) (*graph.Program, error) {
+	p, err := graph.Build(graph.Training, func(g *graph.Graph) {
 		x := g.Input(imagesInput, graph.Float32, r.Batch, in[0], in[1], in[2])
 		model := r.Student.Arch.Build(g, x, classes)
 		g.Output(logitsOutput, model.Logits)
-		cost := losses.Sum(g, model.Logits, terms)
+		cost := losses.Sum(g, model.Logits, r.weighted())
 		g.Output(lossOutput, cost)
 		grads := g.Grad(cost)
 		if r.ClipNorm > 0 {
@@ -74,12 +87,7 @@ func (r *Recipe) distillation(in image, classes int, train data.Source) (*Phase,
 	if err != nil {
 		return nil, fmt.Errorf("train: build %s: %w", r.Student.Name, err)
 	}
-	for _, l := range ph.Step.Inputs {
-		ph.NeedsTeacher = ph.NeedsTeacher || l.Name == losses.TeacherInput
-		ph.NeedsLabels = ph.NeedsLabels || l.Name == losses.LabelsInput
-	}
-	ph.Eval, err = r.inference(in, classes, r.Batch)
-	return ph, err
+	return p, nil
 }
 
 // weighted are the recipe's losses, each under a name of its own: kd, kd2, …
