@@ -9,7 +9,7 @@ FUZZTIME ?= 20s
 CIFAR10 ?=
 NETWORKS ?=
 
-.PHONY: help setup build demo test test-short race long fuzz lint results bench bench-pytorch clean
+.PHONY: help setup build demo test test-short test-qemu race long fuzz lint results bench bench-pytorch clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ test: setup ## run the tests, 10 minutes at most on 2 cores
 
 test-short: setup ## run the tests that take no time, under 2 minutes
 	go test -short -timeout 5m ./...
+
+test-qemu: setup ## run the tests of images in blocks as on CPUs without AVX-512 and without AVX (needs qemu-user)
+	go test -c -o bin/runtime.test ./runtime
+	cd runtime && for cpu in max Nehalem; do \
+		qemu-x86_64 -cpu $$cpu ../bin/runtime.test -test.short -test.v -test.run 'InBlocks|Probe' | grep -E '^(---|PASS|FAIL)|usable|_test.go'; \
+	done
 
 race: setup ## run the short tests under the race detector
 	go test -race -short -timeout 20m ./...

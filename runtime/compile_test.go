@@ -133,9 +133,9 @@ func TestRunNamesTheInputThatDoesNotFit(t *testing.T) {
 }
 
 // The blocked convolution is an internal of ONNX Runtime: where the probe does not find it, programs run without it.
-func TestWithoutBlockedConvolutionThePlainOneRuns(t *testing.T) {
+func TestProbeChoosesTheLargestBlockThatComputes(t *testing.T) {
 	testInit(t)
-	want, err := probeRun(graph.Target{Fused: true})
+	want, err := probeRun(graph.Target{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,15 +143,62 @@ func TestWithoutBlockedConvolutionThePlainOneRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, block := range []int{8, 16} {
-		got, err := probeRun(graph.Target{Fused: true, Block: block})
+	largest := graph.Target{}
+	for _, target := range []graph.Target{{Fused: true}, {Fused: true, Block: 8}, {Fused: true, Block: 16}} {
+		got, err := probeRun(target)
 		fits := err == nil && near(got, want)
-		if block == probe.Block && !fits {
-			t.Errorf("the probe chose blocks of %d, which do not compute: %v", block, err)
+		if fits {
+			largest = target
 		}
-		t.Logf("blocks of %d: usable %v", block, fits)
+		t.Logf("%+v: usable %v", target, fits)
+	}
+	if probe != largest {
+		t.Errorf("the probe chose %+v, want %+v", probe, largest)
 	}
 	if other, err := Probe(Options{Provider: Provider{Name: "webgpu"}}); err != nil || other != (graph.Target{}) {
 		t.Errorf("another provider gets %+v, %v, want plain ONNX", other, err)
+	}
+}
+
+// A right target must not fail by its rounding, nor a wrong one pass by what one gradient of many is off.
+func TestProbeForgivesRoundingAlone(t *testing.T) {
+	p, in, err := probeProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tape, err := Compile(p, &graph.Store{}, Gorgonia, Options{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tape.Close()
+	run := func() map[string]graph.Tensor {
+		out, err := tape.Run(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	want := run()
+	for _, x := range in {
+		for i := range x.F {
+			x.F[i] *= 1 + 2e-6*float32(i%2)
+		}
+	}
+	if !near(run(), want) {
+		t.Error("inputs moved by 2e-6 give results that are not near")
+	}
+	for name := range want {
+		for _, v := range []float32{0.01, float32(math.NaN())} {
+			got := run()
+			got[name].F[0] += v
+			if near(got, want) {
+				t.Errorf("%s off by %v counts as near", name, v)
+			}
+		}
+		got := run()
+		delete(got, name)
+		if near(got, want) {
+			t.Errorf("results without %s count as near", name)
+		}
 	}
 }

@@ -29,7 +29,7 @@ func (l BatchNorm) Apply(g *graph.Graph, x *G.Node) *G.Node {
 	if g.Mode == graph.Inference {
 		return op.BatchNorm(x, gamma, beta, mean, variance, eps)
 	}
-	y, batchMean, batchVar := op.BatchNormTraining(x, gamma, beta, eps)
+	y, batchMean, batchVar := op.BatchNormTrainingNear(x, gamma, beta, mean, eps)
 	m := float64(graph.ShapeOf(x).Size() / l.Channels)
 	g.Update(l.Name+".running_mean", op.Add(op.Scale(mean, 1-momentum), op.Scale(batchMean, momentum)))
 	g.Update(l.Name+".running_var", op.Add(op.Scale(variance, 1-momentum), op.Scale(batchVar, momentum*m/max(m-1, 1))))

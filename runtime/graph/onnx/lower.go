@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -110,7 +111,7 @@ func (e *emitter) fresh(kind string) string {
 
 func (e *emitter) Const(t graph.Tensor) string {
 	probe := encode("", t)
-	key := fmt.Sprintf("%v %v %x", t.DType(), t.Shape, probe.RawData)
+	key := fmt.Sprintf("%v %v %x", t.DType(), t.Shape, sha256.Sum256(probe.RawData))
 	if name, ok := e.consts[key]; ok {
 		return name
 	}
@@ -211,7 +212,7 @@ func (e *emitter) results(p *graph.Program, l Lowering, values map[*G.Node][]str
 }
 
 // dropUnread takes away the outputs of a node after its first where nothing reads any of them: the indices of a MaxPool in
-// an exported network.
+// an exported network. ONNX Runtime wants the statistics of a batch norm in training whether they are read or not.
 func (e *emitter) dropUnread() {
 	read := map[string]bool{}
 	for _, n := range e.graph.Node {
@@ -223,7 +224,7 @@ func (e *emitter) dropUnread() {
 		read[o.GetName()] = true
 	}
 	for _, n := range e.graph.Node {
-		if len(n.Output) > 1 && !slices.ContainsFunc(n.Output[1:], func(out string) bool { return read[out] }) {
+		if len(n.Output) > 1 && !strings.HasPrefix(n.GetOpType(), "BatchNorm") && !slices.ContainsFunc(n.Output[1:], func(out string) bool { return read[out] }) {
 			n.Output = n.Output[:1]
 		}
 	}

@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 
@@ -21,7 +22,7 @@ const nchwcDomain = "com.microsoft.nchwc"
 // shapes holds the shape of every value.
 func (m *Model) layBlocks(shapes map[string]graph.Shape, block int) error {
 	b := &blocker{block: block, shapes: shapes, twins: map[string]string{}, owed: map[string]bool{}, readers: map[string][]*pb.NodeProto{},
-		makers: map[string]*pb.NodeProto{}, ints: map[string][]int64{}, centred: map[string]string{}, named: map[string]string{}}
+		makers: map[string]*pb.NodeProto{}, ints: map[string][]int64{}, floats: map[string]float32{}, norms: map[string]normed{}, factors: map[string]string{}, named: map[string]string{}}
 	b.survey(m.proto.Graph)
 	for _, n := range m.proto.Graph.Node {
 		if err := b.node(n); err != nil {
@@ -45,6 +46,7 @@ type blocker struct {
 	shapes  map[string]graph.Shape
 	readers map[string][]*pb.NodeProto // of each value of the plain graph; nil stands for the graph's own output
 	ints    map[string][]int64         // constant vectors of whole numbers
+	floats  map[string]float32         // constant numbers
 
 	nodes   []*pb.NodeProto
 	consts  []*pb.TensorProto
@@ -52,22 +54,24 @@ type blocker struct {
 	makers  map[string]*pb.NodeProto // of each twin
 	twins   map[string]string        // name of the twin, by the plain value's
 	owed    map[string]bool          // plain values that only their twins hold
-	centred map[string]string        // x minus its mean in blocks, by the name of the mean: see batchNorm
+	norms   map[string]normed        // of batchNorm, by the name of the mean
+	factors map[string]string        // what a gradient's twin must still be multiplied by, for each channel: see takesFactor
 }
 
 // layouts write a node in blocks, or report that they leave it plain.
 var layouts = map[string]func(b *blocker, n *pb.NodeProto) bool{
 	"Conv":               (*blocker).convolution,
-	"BatchNormalization": (*blocker).batchNorm,
+	"BatchNormalization": (*blocker).batchNormInference,
 	"GlobalAveragePool":  (*blocker).globalAveragePool,
 	"MaxPool":            (*blocker).pool,
 	"AveragePool":        (*blocker).pool,
 	"ReduceSum":          (*blocker).reduceSum,
+	"Clip":               (*blocker).clip,
 	"Relu":               (*blocker).relu,
 	"Add":                (*blocker).addition,
-	"Mul":                (*blocker).product,
+	"Mul":                (*blocker).multiplication,
 
-	"Cast": (*blocker).elementwise, "Clip": (*blocker).elementwise, "Elu": (*blocker).elementwise, "Erf": (*blocker).elementwise,
+	"Cast": (*blocker).elementwise, "Elu": (*blocker).elementwise, "Erf": (*blocker).elementwise,
 	"Exp": (*blocker).elementwise, "HardSigmoid": (*blocker).elementwise, "HardSwish": (*blocker).elementwise,
 	"LeakyRelu": (*blocker).elementwise, "Neg": (*blocker).elementwise, "Sigmoid": (*blocker).elementwise,
 	"Softplus": (*blocker).elementwise, "Sub": (*blocker).elementwise, "Tanh": (*blocker).elementwise,
@@ -76,9 +80,12 @@ var layouts = map[string]func(b *blocker, n *pb.NodeProto) bool{
 
 // wholes are the operators of graph.BlockedDomain, which have no plain form.
 var wholes = map[string]func(b *blocker, n *pb.NodeProto){
-	"ConvGradW":     (*blocker).convGradW,
-	"ConvGradX":     (*blocker).convGradX,
-	"BatchNormGrad": (*blocker).batchNormGrad,
+	"ConvGradW": (*blocker).convGradW,
+	"ConvGradX": (*blocker).convGradX,
+
+	"ConvGradXApart": (*blocker).convGradXApart,
+	"BatchNorm":      (*blocker).batchNorm,
+	"BatchNormGrad":  (*blocker).batchNormGrad,
 }
 
 // needed drops the nodes that nothing reads: a batch norm's plain form asks for zeros that the blocked one does without.
@@ -111,10 +118,12 @@ func (b *blocker) survey(g *pb.GraphProto) {
 		b.readers[out.GetName()] = append(b.readers[out.GetName()], nil)
 	}
 	for _, t := range g.Initializer {
-		if t.GetDataType() == int32(pb.TensorProto_INT64) {
-			if v, err := decode(t); err == nil {
-				b.ints[t.GetName()] = v.I
-			}
+		switch v, err := decode(t); {
+		case err != nil:
+		case v.I != nil:
+			b.ints[t.GetName()] = v.I
+		case len(v.Shape) == 0:
+			b.floats[t.GetName()] = v.F[0]
 		}
 	}
 }
@@ -170,7 +179,7 @@ func (b *blocker) pair(v, twin string) bool {
 
 // add writes a node and names its output.
 func (b *blocker) add(op, domain string, in []string, attrs ...*pb.AttributeProto) string {
-	name := fmt.Sprintf("blocked_%s_%d", op, len(b.nodes))
+	name := fmt.Sprintf("blocked_%s_%d", op, len(b.makers))
 	n := &pb.NodeProto{Name: proto.String(name), OpType: proto.String(op), Input: in, Output: []string{name + "_output_0"}, Attribute: attrs}
 	if domain != "" {
 		n.Domain = proto.String(domain)
@@ -178,6 +187,12 @@ func (b *blocker) add(op, domain string, in []string, attrs ...*pb.AttributeProt
 	b.nodes = append(b.nodes, n)
 	b.makers[n.Output[0]] = n
 	return n.Output[0]
+}
+
+// last moves a node behind all others, for an input that was made after it. Nothing reads it yet.
+func (b *blocker) last(n *pb.NodeProto) {
+	at := slices.Index(b.nodes, n)
+	b.nodes = append(slices.Delete(b.nodes, at, at+1), n)
 }
 
 // name gives the output of the node written last the name of a plain value.
@@ -188,7 +203,7 @@ func whole(name string, v any) *pb.AttributeProto {
 }
 
 func (b *blocker) constant(t *pb.TensorProto) string {
-	key := fmt.Sprintf("%d %v %x", t.GetDataType(), t.Dims, t.RawData)
+	key := fmt.Sprintf("%d %v %x", t.GetDataType(), t.Dims, sha256.Sum256(t.RawData))
 	if b.named[key] == "" {
 		b.named[key] = fmt.Sprintf("blocked_constant_%d", len(b.consts))
 		t.Name = proto.String(b.named[key])

@@ -99,18 +99,56 @@ func (b *blocker) convGradX(n *pb.NodeProto) {
 	w, dy := b.shapes[n.Input[0]], n.Input[1]
 	b.plain(n.Input[0])
 	if intAttribute(n, "group", 1) == 1 {
-		b.pair(n.Output[0], b.add("Conv", nchwcDomain, []string{b.blocked(dy), b.turned(n.Input[0], w)}, n.Attribute...))
+		filter := b.turned(b.scaled(n.Input[0], dy), w)
+		b.pair(n.Output[0], b.add("Conv", nchwcDomain, []string{b.blocked(dy), filter}, n.Attribute...))
 		return
 	}
+	b.pair(n.Output[0], b.add("Conv", nchwcDomain, []string{b.blocked(dy), b.turnedEach(n.Input[0], w)},
+		replaced(n.Attribute, whole("group", b.lanes(w[0])))...))
+}
+
+// convGradXApart writes the gradient of a depthwise convolution's input at a stride: dy's places are set apart among zeros, and
+// convolved with the weights turned.
+func (b *blocker) convGradXApart(n *pb.NodeProto) {
+	w, dy, x := b.shapes[n.Input[0]], b.shapes[n.Input[1]], b.shapes[n.Output[0]]
+	b.plain(n.Input[0])
+	pads, strides := attribute(n, "pads").GetInts(), attribute(n, "strides").GetInts()
+	lanes, places := b.lanes(x[1]), dy[2]*dy[3]
+	images := x[0] * lanes / b.block
+	at := func(axis, u int) int { // the place of dy along an axis, or −1 for a zero
+		u += int(pads[axis]) - w[2+axis] + 1
+		if s := int(strides[axis]); u >= 0 && u%s == 0 && u/s < dy[2+axis] {
+			return u / s
+		}
+		return -1
+	}
+	var order []int
+	for h := range x[2] + w[2] - 1 {
+		for v := range x[3] + w[3] - 1 {
+			if i, j := at(0, h), at(1, v); i >= 0 && j >= 0 {
+				order = append(order, i*dy[3]+j)
+			} else {
+				order = append(order, places)
+			}
+		}
+	}
+	zeros := b.constant(encode("", graph.NewTensor(graph.Float32, images, 1, b.block)))
+	rows := b.add("Concat", "", []string{b.reshape(b.blocked(n.Input[1]), images, places, b.block), zeros}, whole("axis", 1))
+	apart := b.reshape(b.rows(rows, 1, order), x[0], lanes, x[2]+w[2]-1, x[3]+w[3]-1)
+	b.pair(n.Output[0], b.add("Conv", nchwcDomain, []string{apart, b.turnedEach(n.Input[0], w)},
+		whole("kernel_shape", []int{w[2], w[3]}), whole("group", lanes)))
+}
+
+// turnedEach lays the weights [C,1,kh,kw] of a depthwise convolution out for that of its gradient.
+func (b *blocker) turnedEach(v string, w graph.Shape) string {
 	lanes, taps := b.lanes(w[0]), w[2]*w[3]
-	v := b.pad(n.Input[0], []int{0, 0, 0, 0}, []int{lanes - w[0], 0, 0, 0})
+	v = b.pad(v, []int{0, 0, 0, 0}, []int{lanes - w[0], 0, 0, 0})
 	v = b.add("ReorderInput", nchwcDomain, []string{b.reshape(v, lanes/b.block, b.block, taps, 1)})
 	order := make([]int, taps)
 	for t := range order {
 		order[t] = taps - 1 - t
 	}
-	v = b.reshape(b.rows(b.reshape(v, lanes/b.block, taps, b.block), 1, order), lanes, 1, w[2], w[3])
-	b.pair(n.Output[0], b.add("Conv", nchwcDomain, []string{b.blocked(dy), v}, replaced(n.Attribute, whole("group", lanes))...))
+	return b.reshape(b.rows(b.reshape(v, lanes/b.block, taps, b.block), 1, order), lanes, 1, w[2], w[3])
 }
 
 // convGradW writes the gradient of a convolution's weights as a blocked convolution itself. In
@@ -129,8 +167,12 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 	k := attribute(n, "kernel_shape").GetInts()
 	kh, kw := int(k[0]), int(k[1])
 	lanes := b.lanes(dy[1])
-	image, blocks, width := b.columns(n, x)
 	g := b.gradGeometry(n, x, dy)
+	if kh == 1 && kw == 1 && g == (geometry{stride: [2]int{1, 1}}) && b.fills(x) {
+		b.pointGradW(n, x, dy)
+		return
+	}
+	image, blocks, width := b.columns(n, x)
 	image = b.pad(image, []int{0, 0, 0, g.left * width}, []int{0, 0, -g.crop, g.right * width})
 	image = b.add("ReorderInput", nchwcDomain, []string{image})
 	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy)}, whole("kernel_shape", []int{dy[2], dy[3]}),
@@ -149,6 +191,24 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 	if blocks*width > x[1] {
 		dw = b.narrow(dw, 1, x[1])
 	}
+	b.scaled(dw, n.Input[1])
+	b.name(n.Output[0])
+}
+
+// pointGradW is convGradW for a kernel of one: the blocks of x can then lie below one another, since no window crosses from one
+// to the next.
+func (b *blocker) pointGradW(n *pb.NodeProto, x, dy graph.Shape) {
+	lanes, blocks := b.lanes(dy[1]), b.lanes(x[1])/b.block
+	image := b.reshape(b.blocked(n.Input[0]), 1, x[0], blocks*x[2], x[3]*b.block)
+	image = b.add("ReorderInput", nchwcDomain, []string{image})
+	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy)}, whole("kernel_shape", []int{dy[2], dy[3]}),
+		whole("dilations", []int{1, b.block}), whole("strides", []int{x[2], 1}))
+	// [K/b,blocks,b,b] to [K,C].
+	tiles := lanes / b.block * blocks
+	dw = b.add("ReorderOutput", nchwcDomain, []string{b.reshape(dw, tiles, b.block, b.block, 1)}, whole("channels", b.block))
+	dw = b.transpose(b.reshape(dw, lanes/b.block, blocks, b.block, b.block), 0, 2, 1, 3)
+	dw = b.reshape(dw, lanes, blocks*b.block, 1, 1)
+	b.scaled(b.narrow(b.narrow(dw, 0, dy[1]), 1, x[1]), n.Input[1])
 	b.name(n.Output[0])
 }
 

@@ -66,6 +66,18 @@ func (b *blocker) relu(n *pb.NodeProto) bool {
 	return b.pair(n.Output[0], conv.Output[0])
 }
 
+// clip becomes part of the convolution before it.
+func (b *blocker) clip(n *pb.NodeProto) bool {
+	conv := b.open(n.Input[0])
+	lo, some := b.floats[input(n, 1)]
+	hi, both := b.floats[input(n, 2)]
+	if conv == nil || !some || !both {
+		return b.elementwise(n)
+	}
+	conv.Attribute = append(conv.Attribute, whole("activation", "Clip"), whole("activation_params", []float32{lo, hi}))
+	return b.pair(n.Output[0], conv.Output[0])
+}
+
 // addition of an image becomes part of the convolution that made the other; a number for each channel is a convolution.
 func (b *blocker) addition(n *pb.NodeProto) bool {
 	if x, v, ok := b.perChannel(n); ok {
@@ -85,15 +97,14 @@ func (b *blocker) addition(n *pb.NodeProto) bool {
 		}
 		conv.Input = append(conv.Input, in[1-i])
 		// The other image may have been made after the convolution.
-		at := slices.Index(b.nodes, conv)
-		b.nodes = append(slices.Delete(b.nodes, at, at+1), conv)
+		b.last(conv)
 		return b.pair(n.Output[0], conv.Output[0])
 	}
 	return b.pair(n.Output[0], b.add("Add", "", in))
 }
 
-// product with a number for each channel is a convolution.
-func (b *blocker) product(n *pb.NodeProto) bool {
+// multiplication with a number for each channel is a convolution.
+func (b *blocker) multiplication(n *pb.NodeProto) bool {
 	if x, v, ok := b.perChannel(n); ok {
 		return b.pair(n.Output[0], b.affine(b.twins[x], b.shapes[x][1], v, "", ""))
 	}

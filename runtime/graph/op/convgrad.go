@@ -32,12 +32,15 @@ func (c convGradX) Eval(in []graph.Array) []graph.Array {
 func (c convGradX) Lower(e graph.Emitter, in []graph.Operand) []string {
 	w, dy := in[0], in[1]
 	kh, kw := w.Shape[2], w.Shape[3]
-	if e.Target().Fused && c.flippable(kh, kw) {
-		back := c.turned(kh, kw)
-		depthwise := c.Group > 1 && c.Group == c.x[1] && c.Group == dy.Shape[1]
-		if t := e.Target(); t.Fills(c.x[1]) && t.Fills(dy.Shape[1]) && (c.Group == 1 || depthwise) {
-			return []string{e.Emit(graph.BlockedDomain+":ConvGradX", c.x, names(in), back.onnx(kh, kw)...)}
-		}
+	t := e.Target()
+	depthwise := c.Group > 1 && c.Group == c.x[1] && c.Group == dy.Shape[1]
+	fills := t.Fills(c.x[1]) && t.Fills(dy.Shape[1]) && (c.Group == 1 || depthwise)
+	switch back := c.turned(kh, kw); {
+	case fills && c.flippable(kh, kw):
+		return []string{e.Emit(graph.BlockedDomain+":ConvGradX", c.x, names(in), back.onnx(kh, kw)...)}
+	case fills && depthwise && c.Dilations == [2]int{1, 1}:
+		return []string{e.Emit(graph.BlockedDomain+":ConvGradXApart", c.x, names(in), c.onnx(kh, kw)...)}
+	case t.Fused && c.flippable(kh, kw):
 		return []string{c.lowerFlipped(e, w, dy, back)}
 	}
 	var rest [2]int

@@ -1,0 +1,158 @@
+package onnx_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	G "gorgonia.org/gorgonia"
+
+	pb "distill/internal/onnxpb"
+	"distill/runtime/graph"
+	"distill/runtime/graph/onnx"
+	"distill/runtime/graph/op"
+)
+
+const nchwc = "com.microsoft.nchwc"
+
+// weigh declares parameters in the order in which a network asks for them.
+func weigh(g *graph.Graph) func(shape ...int) *G.Node {
+	count := 0
+	return func(shape ...int) *G.Node {
+		count++
+		return g.Param(fmt.Sprintf("w%d", count), shape, graph.Constant(0.1))
+	}
+}
+
+// byBatch and byGiven are batch norms of 32 channels.
+func byBatch(x *G.Node, w func(shape ...int) *G.Node) *G.Node {
+	y, _, _ := op.BatchNormTraining(x, w(32), w(32), 1e-5)
+	return y
+}
+
+func byGiven(x *G.Node, w func(shape ...int) *G.Node) *G.Node {
+	return op.BatchNorm(x, w(32), w(32), w(32), w(32), 1e-5)
+}
+
+// residual is He et al.'s block (2015, arXiv:1512.03385) on x of 32 channels.
+func residual(x *G.Node, w func(shape ...int) *G.Node, norm func(*G.Node, func(shape ...int) *G.Node) *G.Node) *G.Node {
+	y := op.Relu(norm(op.Conv(x, w(32, 32, 3, 3), nil, pad1), w))
+	return op.Relu(op.Add(norm(op.Conv(y, w(32, 32, 3, 3), nil, pad1), w), x))
+}
+
+// onImages lists the nodes that compute in blocks on what is made of x, the reorderings, and what is computed plain: "Conv",
+// or "Scale" where it only scales and shifts each channel, with what became part of it. Weights are reordered too, but not
+// listed.
+func onImages(file *pb.ModelProto) []string {
+	var list []string
+	ofX := map[string]bool{"x": true}
+	for _, n := range file.Graph.Node {
+		if !slices.ContainsFunc(n.Input, func(in string) bool { return ofX[in] }) {
+			continue
+		}
+		for _, out := range n.Output {
+			ofX[out] = true
+		}
+		switch kind := n.GetOpType(); {
+		case n.GetDomain() == nchwc:
+			list = append(list, inBlocks(n))
+		case slices.Contains([]string{"BatchNormalization", "Conv", "ConvTranspose", "GlobalAveragePool", "MaxPool", "Relu"}, kind):
+			list = append(list, "plain "+kind)
+		}
+	}
+	return list
+}
+
+func inBlocks(n *pb.NodeProto) string {
+	name := n.GetOpType()
+	var activation string
+	for _, a := range n.Attribute {
+		switch {
+		case a.GetName() == "kernel_shape" && name == "Conv" && slices.Equal(a.GetInts(), []int64{1, 1}):
+			name = "Scale" // no other convolution of these tests has a kernel of one place
+		case a.GetName() == "activation":
+			activation = "+" + string(a.GetS())
+		}
+	}
+	if len(n.Input) > 3 {
+		name += "+Sum"
+	}
+	return name + activation
+}
+
+func TestImagesStayInBlocksBetweenOperators(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		channels int
+		describe func(x *G.Node, w func(shape ...int) *G.Node) *G.Node
+		want     string
+	}{
+		{"batch norm scales, and takes in a sum and a ReLU", 32, func(x *G.Node, w func(shape ...int) *G.Node) *G.Node {
+			return residual(x, w, byGiven)
+		}, "ReorderInput Conv Scale+Relu Conv Scale+Sum+Relu ReorderOutput"},
+		{"a stem reads plain images", 3, func(x *G.Node, w func(shape ...int) *G.Node) *G.Node {
+			x = op.Relu(op.Conv(x, w(32, 3, 3, 3), w(32), pad1))
+			return op.GlobalAveragePool(op.MaxPool(x, op.PoolAttrs{Kernel: [2]int{2, 2}, Strides: [2]int{2, 2}}))
+		}, "Conv+Relu MaxPool GlobalAveragePool"},
+		{"a ReLU whose input is read by another stays one", 32, func(x *G.Node, w func(shape ...int) *G.Node) *G.Node {
+			x = op.Conv(x, w(32, 32, 3, 3), nil, pad1)
+			return op.Conv(op.Concat(1, op.Relu(x), x), w(32, 64, 3, 3), nil, pad1)
+		}, "ReorderInput Conv plain Relu ReorderOutput ReorderOutput ReorderInput Conv ReorderOutput"},
+		{"what is read plain twice is reordered once", 32, func(x *G.Node, w func(shape ...int) *G.Node) *G.Node {
+			x = op.Conv(x, w(32, 32, 3, 3), nil, pad1)
+			return op.Conv(op.Concat(1, op.Transpose(x, 0, 1, 3, 2), op.Transpose(op.Sin(x), 0, 1, 3, 2)), w(32, 64, 3, 3), nil, pad1)
+		}, "ReorderInput Conv ReorderOutput ReorderInput Conv ReorderOutput"},
+		{"channels that cannot be reordered stay plain", 18, func(x *G.Node, w func(shape ...int) *G.Node) *G.Node {
+			return op.Relu(op.Conv(x, w(18, 18, 3, 3), nil, pad1))
+		}, "plain Conv plain Relu"},
+	} {
+		for _, block := range []int{8, 16} {
+			t.Run(fmt.Sprintf("%s/blocks of %d", c.name, block), func(t *testing.T) {
+				p := built(t, graph.Training, func(g *graph.Graph) {
+					g.Output("y", c.describe(g.Input("x", graph.Float32, 16, c.channels, 6, 6), weigh(g)))
+				})
+				m, _ := lowered(t, p, onnx.Lowering{Target: graph.Target{Fused: true, Block: block}})
+				if got := strings.Join(onImages(decoded(t, m)), " "); got != c.want {
+					t.Errorf("the nodes are %s,\nwant %s", got, c.want)
+				}
+			})
+		}
+	}
+}
+
+// All that a step reorders is, for the gradient of each kernel, the images it is taken of and the gradient itself: no image on
+// its way through the network and back.
+func TestTrainingStepReordersNoImageBetweenOperators(t *testing.T) {
+	const blocks = 3
+	p := built(t, graph.Training, func(g *graph.Graph) {
+		x, w := g.Input("x", graph.Float32, 16, 3, 6, 6), weigh(g)
+		x = op.Conv(x, w(32, 3, 3, 3), nil, pad1)
+		for range blocks {
+			x = residual(x, w, byBatch)
+		}
+		loss := op.ReduceMean(op.Mul(x, x), nil, false)
+		for _, d := range g.Grad(loss) {
+			g.Update(d.Name, op.Sub(d.Param, d.Grad))
+		}
+	})
+	m, _ := lowered(t, p, onnx.Lowering{Target: graph.Target{Fused: true, Block: 16}})
+	count := map[string]int{}
+	for _, name := range onImages(decoded(t, m)) {
+		count[name]++
+		if strings.HasPrefix(name, "plain") {
+			t.Errorf("there is a %s", name)
+		}
+	}
+	for name, want := range map[string]int{
+		"ReorderInput":   1 + 2*blocks, // as many as kernels
+		"ReorderOutput":  1 + 2*blocks,
+		"Scale+Relu":     blocks,
+		"Scale+Sum+Relu": blocks,
+		"Conv+Sum":       blocks, // the gradient of a block's input: what came by the shortcut is added
+	} {
+		if count[name] != want {
+			t.Errorf("%d nodes are %s, want %d", count[name], name, want)
+		}
+	}
+}
