@@ -65,7 +65,11 @@ func (o *ONNX) Build(g *graph.Graph, x *G.Node, classes int) Model {
 	}
 	in, out := n.Signature()
 	if s := graph.ShapeOf(x); !in.Takes(s) {
-		graph.Fail(o.File, []graph.Shape{s}, "the network takes %v; set preprocess.size, or export it with another input", in.Shape)
+		way := "set preprocess.size"
+		if len(in.Shape) == 4 && in.Shape[1].String() != fmt.Sprint(s[1]) {
+			way = "give it images of as many channels"
+		}
+		graph.Fail(o.File, []graph.Shape{s}, "the network takes %v; %s, or export it with another input", in.Shape, way)
 	}
 	logits := n.Build(g, map[string]*G.Node{in.Name: x})[out.Name]
 	if s := graph.ShapeOf(logits); len(s) != 2 || s[1] != classes {

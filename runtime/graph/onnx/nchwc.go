@@ -21,9 +21,7 @@ const nchwcDomain = "com.microsoft.nchwc"
 // reads it. Channels that do not fill the last block are zeros or without meaning, and nothing reads them.
 // shapes holds the shape of every value.
 func (m *Model) layBlocks(shapes map[string]graph.Shape, block int) error {
-	b := &blocker{block: block, shapes: shapes, twins: map[string]string{}, owed: map[string]bool{}, readers: map[string][]*pb.NodeProto{},
-		makers: map[string]*pb.NodeProto{}, ints: map[string][]int64{}, floats: map[string]float32{}, norms: map[string]normed{}, factors: map[string]string{}, named: map[string]string{}}
-	b.survey(m.proto.Graph)
+	b := newBlocker(m.proto.Graph, shapes, block)
 	for _, n := range m.proto.Graph.Node {
 		if err := b.node(n); err != nil {
 			return err
@@ -80,9 +78,8 @@ var layouts = map[string]func(b *blocker, n *pb.NodeProto) bool{
 
 // wholes are the operators of graph.BlockedDomain, which have no plain form.
 var wholes = map[string]func(b *blocker, n *pb.NodeProto){
-	"ConvGradW": (*blocker).convGradW,
-	"ConvGradX": (*blocker).convGradX,
-
+	"ConvGradW":      (*blocker).convGradW,
+	"ConvGradX":      (*blocker).convGradX,
 	"ConvGradXApart": (*blocker).convGradXApart,
 	"BatchNorm":      (*blocker).batchNorm,
 	"BatchNormGrad":  (*blocker).batchNormGrad,
@@ -108,7 +105,13 @@ func (b *blocker) needed(outputs []*pb.ValueInfoProto) []*pb.NodeProto {
 	return kept
 }
 
-func (b *blocker) survey(g *pb.GraphProto) {
+func newBlocker(g *pb.GraphProto, shapes map[string]graph.Shape, block int) *blocker {
+	b := &blocker{
+		block: block, shapes: shapes,
+		readers: map[string][]*pb.NodeProto{}, ints: map[string][]int64{}, floats: map[string]float32{},
+		named: map[string]string{}, makers: map[string]*pb.NodeProto{}, twins: map[string]string{}, owed: map[string]bool{},
+		norms: map[string]normed{}, factors: map[string]string{},
+	}
 	for _, n := range g.Node {
 		for _, in := range n.Input {
 			b.readers[in] = append(b.readers[in], n)
@@ -126,6 +129,7 @@ func (b *blocker) survey(g *pb.GraphProto) {
 			b.floats[t.GetName()] = v.F[0]
 		}
 	}
+	return b
 }
 
 func (b *blocker) node(n *pb.NodeProto) error {
