@@ -52,6 +52,7 @@ type blocker struct {
 	makers  map[string]*pb.NodeProto // of each twin
 	twins   map[string]string        // name of the twin, by the plain value's
 	owed    map[string]bool          // plain values that only their twins hold
+	remade  map[string]string        // a second twin, for the backward pass: see again
 	norms   map[string]normed        // of batchNorm, by the name of the mean
 	factors map[string]string        // what a gradient's twin must still be multiplied by, for each channel: see takesFactor
 }
@@ -65,12 +66,13 @@ var layouts = map[string]func(b *blocker, n *pb.NodeProto) bool{
 	"AveragePool":        (*blocker).pool,
 	"ReduceSum":          (*blocker).reduceSum,
 	"Clip":               (*blocker).clip,
+	"HardSigmoid":        (*blocker).step,
 	"Relu":               (*blocker).relu,
 	"Add":                (*blocker).addition,
 	"Mul":                (*blocker).multiplication,
 
 	"Cast": (*blocker).elementwise, "Elu": (*blocker).elementwise, "Erf": (*blocker).elementwise,
-	"Exp": (*blocker).elementwise, "HardSigmoid": (*blocker).elementwise, "HardSwish": (*blocker).elementwise,
+	"Exp": (*blocker).elementwise, "HardSwish": (*blocker).elementwise,
 	"LeakyRelu": (*blocker).elementwise, "Neg": (*blocker).elementwise, "Sigmoid": (*blocker).elementwise,
 	"Softplus": (*blocker).elementwise, "Sub": (*blocker).elementwise, "Tanh": (*blocker).elementwise,
 	"Greater": (*blocker).comparison, "Less": (*blocker).comparison,
@@ -110,7 +112,7 @@ func newBlocker(g *pb.GraphProto, shapes map[string]graph.Shape, block int) *blo
 		block: block, shapes: shapes,
 		readers: map[string][]*pb.NodeProto{}, ints: map[string][]int64{}, floats: map[string]float32{},
 		named: map[string]string{}, makers: map[string]*pb.NodeProto{}, twins: map[string]string{}, owed: map[string]bool{},
-		norms: map[string]normed{}, factors: map[string]string{},
+		remade: map[string]string{}, norms: map[string]normed{}, factors: map[string]string{},
 	}
 	for _, n := range g.Node {
 		for _, in := range n.Input {

@@ -147,7 +147,7 @@ func TestTrainingStepReordersNoImageBetweenOperators(t *testing.T) {
 	for name, want := range map[string]int{
 		"ReorderInput":   1 + 2*blocks, // as many as kernels
 		"ReorderOutput":  1 + 2*blocks,
-		"Scale+Relu":     blocks,
+		"Scale+Relu":     2 * blocks, // once more for the gradient
 		"Scale+Sum+Relu": blocks,
 		"Conv+Sum":       blocks, // the gradient of a block's input: what came by the shortcut is added
 	} {

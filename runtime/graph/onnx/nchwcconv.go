@@ -199,7 +199,7 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 // to the next.
 func (b *blocker) pointGradW(n *pb.NodeProto, x, dy graph.Shape) {
 	lanes, blocks := b.lanes(dy[1]), b.lanes(x[1])/b.block
-	image := b.reshape(b.blocked(n.Input[0]), 1, x[0], blocks*x[2], x[3]*b.block)
+	image := b.reshape(b.again(n.Input[0]), 1, x[0], blocks*x[2], x[3]*b.block)
 	image = b.add("ReorderInput", nchwcDomain, []string{image})
 	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy)}, whole("kernel_shape", []int{dy[2], dy[3]}),
 		whole("dilations", []int{1, b.block}), whole("strides", []int{x[2], 1}))
@@ -216,7 +216,7 @@ func (b *blocker) pointGradW(n *pb.NodeProto, x, dy graph.Shape) {
 func (b *blocker) columns(n *pb.NodeProto, x graph.Shape) (image string, blocks, width int) {
 	if b.fills(x) {
 		blocks = b.lanes(x[1]) / b.block
-		image = b.reshape(b.blocked(n.Input[0]), x[0], blocks, x[2], x[3]*b.block)
+		image = b.reshape(b.again(n.Input[0]), x[0], blocks, x[2], x[3]*b.block)
 		if blocks > 1 {
 			return b.transpose(image, 1, 0, 2, 3), blocks, b.block
 		}
@@ -249,7 +249,7 @@ func (b *blocker) depthwiseGradW(n *pb.NodeProto, x, dy graph.Shape) {
 	taps, lanes := int(k[0]*k[1]), b.lanes(x[1])
 	g := b.gradGeometry(n, x, dy)
 	dilations := attribute(n, "dilations").GetInts()
-	image := b.reshape(b.blocked(n.Input[0]), 1, x[0]*lanes, x[2], x[3])
+	image := b.reshape(b.again(n.Input[0]), 1, x[0]*lanes, x[2], x[3])
 	pads := []int{g.top, g.left, g.bottom, g.right}
 	if g.right < 0 || g.crop > 0 {
 		flat := b.reshape(image, x[0]*lanes/b.block, x[2], x[3]*b.block)

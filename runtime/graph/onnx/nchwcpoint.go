@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"cmp"
 	"slices"
 
 	pb "distill/internal/onnxpb"
@@ -31,6 +32,41 @@ func (b *blocker) operands(n *pb.NodeProto) ([]string, bool) {
 		}
 	}
 	return in, true
+}
+
+// again is the twin of v for a gradient to read. Where an affine pass over another image made v, which a batch norm keeps for
+// its own gradient, v is made again then, so that its memory is free from the forward pass to the backward one. ONNX Runtime
+// orders nodes by what they need, so the second making must need a gradient: a zero that is computed of one.
+func (b *blocker) again(v string) string {
+	made, dy := b.makers[b.blocked(v)], ""
+	for _, r := range b.readers[v] {
+		if r != nil && r.GetDomain() == graph.BlockedDomain && r.GetOpType() == "ConvGradW" && r.Input[0] == v {
+			dy = b.twins[r.Input[1]]
+		}
+	}
+	if b.remade[v] != "" || dy == "" || !pointwise(made) || len(made.Input) != 3 {
+		return cmp.Or(b.remade[v], b.twins[v])
+	}
+	one := b.add("Slice", "", []string{dy, b.vector(0, 0, 0, 0), b.vector(1, 1, 1, 1)})
+	zero := b.add("Clip", "", []string{b.reshape(one, 1), b.scalar(0), b.scalar(0)})
+	bias := b.add("Add", "", []string{made.Input[2], zero})
+	b.remade[v] = b.add("Conv", nchwcDomain, []string{made.Input[0], made.Input[1], bias}, made.Attribute...)
+	return b.remade[v]
+}
+
+// pointwise reports whether a node is what affine writes.
+func pointwise(n *pb.NodeProto) bool {
+	return n != nil && n.GetOpType() == "Conv" && n.GetDomain() == nchwcDomain && intAttribute(n, "group", 1) > 1 &&
+		slices.Equal(attribute(n, "kernel_shape").GetInts(), []int64{1, 1})
+}
+
+// step is the mask of an activation's gradient where it is steep: elementwise, on what is made again.
+func (b *blocker) step(n *pb.NodeProto) bool {
+	v := n.Input[0]
+	if !b.fills(b.shapes[v]) || b.twins[v] == "" {
+		return false
+	}
+	return b.pair(n.Output[0], b.add("HardSigmoid", "", []string{b.again(v)}, n.Attribute...))
 }
 
 // elementwise operators do not care how elements are laid out. Where channels do not fill the blocks they must be such as make
