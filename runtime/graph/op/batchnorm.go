@@ -122,13 +122,13 @@ func (b batchNormTraining) Eval(in []graph.Array) []graph.Array {
 		d := v - mean.F[i/plane%c]
 		variance.F[i/plane%c] += d * d / m
 	}
-	y := batchNorm{b.eps}.Eval([]graph.Array{x, in[1], in[2], mean, variance})
+	y := batchNorm(b).Eval([]graph.Array{x, in[1], in[2], mean, variance})
 	return []graph.Array{y[0], mean, variance}
 }
 
 // Grad is one operator, since it shares what it needs of x with the forward pass where images are laid out in blocks.
 func (b batchNormTraining) Grad(in []*G.Node, y, dy *G.Node) []*G.Node {
-	dx := graph.Apply(batchNormGrad{b.eps}, in[0], in[1], graph.Output(y, 1), graph.Output(y, 2), dy)
+	dx := graph.Apply(batchNormGrad(b), in[0], in[1], graph.Output(y, 1), graph.Output(y, 2), dy)
 	return []*G.Node{dx, graph.Output(dx, 1), graph.Output(dx, 2), nil}[:len(in)]
 }
 
