@@ -9,7 +9,7 @@ FUZZTIME ?= 20s
 CIFAR10 ?=
 NETWORKS ?=
 
-.PHONY: help setup build demo test test-short test-qemu race long fuzz lint results bench bench-pytorch clean
+.PHONY: help setup build demo test test-short test-qemu race long fuzz lint results bench bench-pytorch bench-epoch bench-sweep clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,15 @@ bench: setup ## print where a training step's time goes, by operator; NETWORKS="
 bench-pytorch: setup ## time training steps beside PyTorch's, installed if missing; NETWORKS="resnet-20 wide" for some
 	@scripts/pytorch.sh
 	go run ./bench compare $(NETWORKS)
+
+bench-epoch: setup ## time an epoch with a live teacher beside PyTorch's; CIFAR10=folder with data_batch_1..3.bin and valid_10000.bin
+	@[ -n "$(CIFAR10)" ] || { printf 'bench: error: %s\nbench: hint: %s\n' "make bench-epoch needs the CIFAR-10 data" \
+		"make bench-epoch CIFAR10=folder with data_batch_1..3.bin and valid_10000.bin" >&2; exit 2; }
+	@scripts/pytorch.sh
+	go run ./bench epoch "$(CIFAR10)"
+
+bench-sweep: setup ## time our step by batch, depth and threads: a table and a plot in bench/results
+	go run ./bench sweep
 
 clean: ## remove what was built; the cache folder stays
 	rm -rf bin

@@ -24,10 +24,10 @@ type deviation struct {
 	difference float64 // relative, L2
 }
 
-// agree finds out how far the first step of both sides differs, at the strict batch and at the timed one, which stays loaded.
-func (n network) agree(o options, sides [2]*child) (strict, timed deviation, err error) {
+// agree finds out how far the first step of two sides differs, at the strict batch and at the timed one, which stays loaded.
+func (n network) agree(o options, pair [2]*child) (strict, timed deviation, err error) {
 	for seed := 1; seed <= strictSeeds; seed++ {
-		d, err := n.differ(o, sides, strictBatch, seed)
+		d, err := n.differ(o, pair, strictBatch, seed)
 		if err != nil {
 			return strict, timed, err
 		}
@@ -38,7 +38,7 @@ func (n network) agree(o options, sides [2]*child) (strict, timed deviation, err
 			break
 		}
 	}
-	if timed, err = n.differ(o, sides, n.batch, 1); err != nil {
+	if timed, err = n.differ(o, pair, n.batch, 1); err != nil {
 		return strict, timed, err
 	}
 	for _, c := range []struct {
@@ -55,10 +55,10 @@ func (n network) agree(o options, sides [2]*child) (strict, timed deviation, err
 }
 
 // differ loads a network on both sides, runs the first step, and returns where they differ most.
-func (n network) differ(o options, sides [2]*child, batch, seed int) (worst deviation, err error) {
+func (n network) differ(o options, pair [2]*child, batch, seed int) (worst deviation, err error) {
 	var files [2]safetensors.File
-	for i, c := range sides {
-		if err := c.load(n, batch, seed, o, contiguous); err != nil { // ours first: it writes what the peer reads
+	for i, c := range pair {
+		if err := c.load(n, batch, seed, o); err != nil { // ours first: it writes what the peer reads
 			return worst, err
 		}
 		path := filepath.Join(o.folder, fmt.Sprintf("%s.first%d.safetensors", n.name, i))

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/xml"
 	"fmt"
 	"math"
 	"os"
@@ -120,6 +121,119 @@ func TestFurthestTensorIsFoundAndRoundingOfNothingIsNot(t *testing.T) {
 		got := furthest(a, b)
 		if got.tensor != c.want.tensor || got.difference != c.want.difference && math.Abs(got.difference-c.want.difference) > 1e-9 {
 			t.Errorf("%s: got %v, want %v", c.change, got, c.want)
+		}
+	}
+}
+
+func TestTurnsFitIntoTheEpoch(t *testing.T) {
+	for _, c := range []struct{ images, rounds, want int }{
+		{30000, 5, 85},
+		{64 * (2 + settle + 1), 1, 1},
+		{64*(2+settle+1) - 1, 1, 0}, // refused
+	} {
+		got, err := turn(c.images, c.rounds)
+		if got != c.want || (err == nil) != (c.want > 0) {
+			t.Errorf("%d images, %d rounds: %d, %v; want %d", c.images, c.rounds, got, err, c.want)
+		}
+		if err == nil && 1+c.rounds*(settle+got) >= c.images/epochBatch {
+			t.Errorf("%d images, %d rounds: the last step is timed", c.images, c.rounds)
+		}
+	}
+}
+
+func TestModulePathIsThatOfPyTorch(t *testing.T) {
+	for node, want := range map[string]string{
+		"/conv1/Conv":                    "conv1",
+		"/layer1/layer1.0/conv2/Conv":    "layer1.0.conv2",
+		"/layer1/layer1.0/body/conv/Add": "layer1.0.body.conv",
+		"Gemm":                           "",
+	} {
+		if got := modulePath(node); got != want {
+			t.Errorf("%s: %q, want %q", node, got, want)
+		}
+	}
+}
+
+func TestEpochGoesOnStepByStep(t *testing.T) {
+	o := options{threads: 2, images: 640, folder: t.TempDir()}
+	logits, err := o.teach("../testdata/cifar10", "../"+epochModel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !logits.Shape.Equal([]int{epochBatch, 10}) || norm(logits.F, nil) == 0 {
+		t.Errorf("the teacher's logits have shape %v", logits.Shape)
+	}
+	weights, err := safetensors.ReadFile(filepath.Join(o.folder, "teacher.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"conv1.weight", "conv1.bias", "layer3.8.conv2.weight", "linear.bias"} {
+		if _, ok := weights.Tensors[name]; !ok || len(weights.Tensors) != 2*56 {
+			t.Errorf("the peer does not get %s among 112 tensors", name)
+		}
+	}
+	var out bytes.Buffer
+	commands := []string{
+		"train 1 1", // nothing is open
+		"open 640 2 " + o.folder + " contiguous",
+		"train 2 3",
+		"train 1 9", // there are four steps more
+	}
+	if err := serve(strings.NewReader(strings.Join(commands, "\n")), &out); err != nil {
+		t.Fatal(err)
+	}
+	replies := strings.Split(strings.TrimSpace(out.String()), "\n")
+	var ms, wait float64
+	if _, err := fmt.Sscanf(replies[2], "ok %f %f", &ms, &wait); err != nil || ms <= 0 || wait < -1 || wait > ms {
+		t.Errorf("%s: not a time and a part of it (%v)", replies[2], err)
+	}
+	if !strings.HasPrefix(replies[0], "error ") || replies[1] != "ok" || !strings.HasPrefix(replies[3], "error ") {
+		t.Errorf("got %q", replies)
+	}
+}
+
+func TestSweepTablesAndDrawsEverySetting(t *testing.T) {
+	took := map[setting]float64{}
+	for i, s := range settings() {
+		took[s] = 10 + float64(i)
+	}
+	if want := len(sweepThreads) * (len(sweepBatches) + len(sweepDepths) - 1); len(took) != want {
+		t.Errorf("%d settings, want %d", len(took), want)
+	}
+	table := sweepTable(took)
+	if rows := strings.Count(table, "\n"); rows != 2+len(sweepBatches)+len(sweepDepths)-1 || strings.Contains(table, " 0.0 ") {
+		t.Errorf("%d rows:\n%s", rows, table)
+	}
+	image := plot(sweepPanels(took))
+	var root struct{}
+	if err := xml.Unmarshal([]byte(image), &root); err != nil {
+		t.Error(err)
+	}
+	points := len(sweepThreads) * (len(sweepBatches) + len(sweepDepths))
+	if n := strings.Count(image, "<circle "); n != points || strings.Contains(image, "NaN") || strings.Contains(image, "Inf") {
+		t.Errorf("%d points are drawn, want %d:\n%s", n, points, image)
+	}
+}
+
+func TestTicksAreOneTwoFiveOfEachDecade(t *testing.T) {
+	for _, c := range []struct {
+		low, high float64
+		want      []float64
+	}{
+		{0.9, 12, []float64{1, 2, 5, 10}},
+		{30, 400, []float64{50, 100, 200}},
+	} {
+		if got := ticks(c.low, c.high); !slices.Equal(got, c.want) {
+			t.Errorf("%v to %v: %v, want %v", c.low, c.high, got, c.want)
+		}
+	}
+}
+
+func TestScaleIsLogarithmic(t *testing.T) {
+	at := logScale(1, 100, 200, 0)
+	for v, want := range map[float64]float64{1: 200, 10: 100, 100: 0} {
+		if got := at(v); math.Abs(got-want) > 1e-9 {
+			t.Errorf("%v is at %v, want %v", v, got, want)
 		}
 	}
 }

@@ -25,6 +25,7 @@ const python = "/usr/bin/python3"
 // child is one side of the comparison in a process of its own: peak memory is then that of one network.
 type child struct {
 	name    string
+	layout  string // of the peer's tensors
 	command *exec.Cmd
 	in      io.WriteCloser
 	out     *bufio.Scanner
@@ -33,24 +34,35 @@ type child struct {
 // side starts a child of one side.
 type side func(ctx context.Context) (*child, error)
 
+// The peer's layouts of images in memory: the one it has without being asked, and the one to ask it for.
+const (
+	contiguous   = "contiguous"
+	channelsLast = "channels_last"
+)
+
 func ours(ctx context.Context) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	return startChild("distill", exec.CommandContext(ctx, self, "serve"))
+	return startChild("distill", contiguous, exec.CommandContext(ctx, self, "serve"))
 }
 
-func peer(ctx context.Context) (*child, error) {
-	c := exec.CommandContext(ctx, python, "-c", pytorch)
-	// Settings of another machine's BLAS or OpenMP, which would slow the peer.
-	c.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool {
-		return strings.HasPrefix(kv, "OPENBLAS_") || strings.HasPrefix(kv, "OMP_") || strings.HasPrefix(kv, "GOMP_")
-	})
-	return startChild("PyTorch", c)
+func peer(layout string) side {
+	return func(ctx context.Context) (*child, error) {
+		c := exec.CommandContext(ctx, python, "-c", pytorch)
+		// Settings of another machine's BLAS or OpenMP, which would slow the peer.
+		c.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool {
+			return strings.HasPrefix(kv, "OPENBLAS_") || strings.HasPrefix(kv, "OMP_") || strings.HasPrefix(kv, "GOMP_")
+		})
+		return startChild("PyTorch, "+layout, layout, c)
+	}
 }
 
-func startChild(name string, c *exec.Cmd) (*child, error) {
+// sides are what is timed by turns, ours first.
+var sides = []side{ours, peer(contiguous), peer(channelsLast)}
+
+func startChild(name, layout string, c *exec.Cmd) (*child, error) {
 	c.Stderr = os.Stderr
 	in, err := c.StdinPipe()
 	if err != nil {
@@ -63,7 +75,7 @@ func startChild(name string, c *exec.Cmd) (*child, error) {
 	if err := c.Start(); err != nil {
 		return nil, fmt.Errorf("bench: start %s: %w", name, err)
 	}
-	return &child{name, c, in, bufio.NewScanner(out)}, nil
+	return &child{name, layout, c, in, bufio.NewScanner(out)}, nil
 }
 
 // ask sends a command and returns what it came to.
@@ -105,8 +117,8 @@ func (c *child) numbers(words ...string) ([]float64, error) {
 }
 
 // load makes the child's network ready.
-func (c *child) load(n network, batch, seed int, o options, layout string) error {
-	_, err := c.ask("load", n.name, strconv.Itoa(batch), strconv.Itoa(seed), strconv.Itoa(o.threads), o.folder, layout)
+func (c *child) load(n network, batch, seed int, o options) error {
+	_, err := c.ask("load", n.name, strconv.Itoa(batch), strconv.Itoa(seed), strconv.Itoa(o.threads), o.folder, c.layout)
 	return err
 }
 

@@ -1,8 +1,10 @@
-// Command bench measures training steps: side by side with PyTorch's, and by operator.
+// Command bench measures training: side by side with PyTorch's, by operator, and as it grows.
 //
-//	go run ./bench compare               all networks, and writes bench/results/pytorch.json
-//	go run ./bench compare resnet-20     one of them
+//	go run ./bench compare               steps of all networks, and writes bench/results/pytorch.json
+//	go run ./bench compare resnet-20     of one of them
 //	go run ./bench profile -nodes wide   where the time of our step goes, node by node
+//	go run ./bench epoch FOLDER          an epoch of CIFAR-10, the teacher live, and writes bench/results/epoch.json
+//	go run ./bench sweep                 our step by batch, depth and threads, and writes bench/results/sweep.md and sweep.svg
 package main
 
 import (
@@ -41,38 +43,42 @@ type options struct {
 	threads int
 	rounds  int
 	steps   int    // of a round, or of a profile
+	images  int    // of an epoch
 	nodes   bool   // profile each node
-	json    string // file of the results
+	results string // folder of the results
 	folder  string // for what the two sides exchange; removed at the end
 }
 
-// resultsFile is where a comparison of all networks is kept.
-const resultsFile = "bench/results/pytorch.json"
+// resultsFolder is where a measurement is kept, but for a comparison of some networks only.
+const resultsFolder = "bench/results"
+
+const verbs = "bench compare, bench profile, bench epoch, or bench sweep"
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
-		return hint.Wrap(errors.New("bench: nothing to do"), "bench compare, or bench profile; -h lists the options")
+		return hint.Wrap(errors.New("bench: nothing to do"), "%s; -h lists the options", verbs)
 	}
 	var o options
 	f := flag.NewFlagSet("bench "+args[0], flag.ExitOnError)
 	f.IntVar(&o.threads, "threads", 2, "threads of each side")
-	f.IntVar(&o.steps, "steps", 6, "timed steps of a round, or of a profile")
-	f.IntVar(&o.rounds, "rounds", 5, "rounds of a comparison")
+	f.IntVar(&o.steps, "steps", 6, "timed steps of a round, of a profile, or of a point of the sweep")
+	f.IntVar(&o.rounds, "rounds", 5, "rounds of a comparison, or of an epoch")
+	f.IntVar(&o.images, "images", 30000, "images of an epoch")
 	f.BoolVar(&o.nodes, "nodes", false, "profile each node, not each operator")
-	f.StringVar(&o.json, "json", "", "file for the results of a comparison; default "+resultsFile+" if all networks are compared")
+	f.StringVar(&o.results, "results", "", "folder for the results; default "+resultsFolder+", or none if some networks are compared")
 	if err := f.Parse(args[1:]); err != nil {
 		return err
 	}
-	if o.threads < 1 || o.steps < 1 || o.rounds < 1 {
-		return errors.New("bench: -threads, -steps and -rounds must be 1 or more")
+	if o.threads < 1 || o.steps < 1 || o.rounds < 1 || o.images < 1 {
+		return errors.New("bench: -threads, -steps, -rounds and -images must be 1 or more")
+	}
+	if o.results == "" && (args[0] != "compare" || f.NArg() == 0) {
+		o.results = resultsFolder
 	}
 	if err := runtime.Init(""); err != nil {
 		return err
 	}
-	list, err := chosen(f.Args())
-	if err != nil {
-		return err
-	}
+	var err error
 	if o.folder, err = os.MkdirTemp("", "distill-bench-"); err != nil {
 		return err
 	}
@@ -81,31 +87,52 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	case "serve":
 		return serve(os.Stdin, out)
 	case "compare":
-		if o.json == "" && f.NArg() == 0 {
-			o.json = resultsFile
-		}
-		rows, err := compare(ctx, o, list, out)
-		if err != nil || o.json == "" {
+		list, err := chosen(f.Args())
+		if err != nil {
 			return err
 		}
-		return writeRows(o.json, rows)
+		rows, err := compare(ctx, o, list, out)
+		if err != nil || o.results == "" {
+			return err
+		}
+		return writeRows(filepath.Join(o.results, "pytorch.json"), rows)
 	case "profile":
+		list, err := chosen(f.Args())
+		if err != nil {
+			return err
+		}
 		if f.NArg() == 0 {
 			list = students(list) // for which no peer is needed
 		}
 		return profile(ctx, o, list, out)
+	case "epoch":
+		if f.NArg() != 1 {
+			return needsCIFAR()
+		}
+		rows, err := epoch(ctx, o, f.Arg(0), out)
+		if err != nil {
+			return err
+		}
+		return writeRows(filepath.Join(o.results, "epoch.json"), rows)
+	case "sweep":
+		return sweep(ctx, o, out)
 	}
-	return hint.Wrap(fmt.Errorf("bench: there is no %q", args[0]), "bench compare, or bench profile")
+	return hint.Wrap(fmt.Errorf("bench: there is no %q", args[0]), "%s", verbs)
 }
 
-// writeRows writes results as a JSON list, in a folder that is made if it is missing.
-func writeRows(path string, rows []row) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return err
-	}
-	return atomicfile.Write(path, func(w io.Writer) error {
+// writeRows writes results as a JSON list.
+func writeRows[T any](path string, rows []T) error {
+	return writeFile(path, func(w io.Writer) error {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
 		return e.Encode(rows)
 	})
+}
+
+// writeFile makes the folder if it is missing.
+func writeFile(path string, write func(io.Writer) error) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return err
+	}
+	return atomicfile.Write(path, write)
 }

@@ -1,15 +1,16 @@
 """The peer: PyTorch's side of the comparison, which answers the lines that serve.go answers, and two more:
 
     export NETWORK FOLDER   writes a teacher as ONNX, batch norm folded
-    tune                    times both memory formats, keeps the faster and says "LAYOUT contiguous_ms channels_last_ms"
+    logits FILE             what the epoch's teacher makes of the first images, unvaried
 
 Models have the parameter names of package student, so that weights load by name. Needs PyTorch 1.13 or newer and, for
 some networks, torchvision.
 """
 import collections
+import glob
+import gzip
 import json
 import os
-import statistics
 import sys
 import time
 
@@ -96,6 +97,40 @@ def mobilenetv2():
     return model
 
 
+class FoldedBlock(nn.Module):
+    """A block whose batch norms are folded into its convolutions, with shortcut A."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.stride, self.pad = stride, (outputs - inputs) // 2
+
+    def forward(self, x):
+        y = self.conv2(F.relu(self.conv1(x), inplace=True))
+        if self.pad:
+            x = F.pad(x[:, :, ::self.stride, ::self.stride], (0, 0, 0, 0, self.pad, self.pad))
+        y += x
+        return F.relu(y, inplace=True)
+
+
+class FoldedResNet(nn.Module):
+    """ResNet for inference, as an export leaves it."""
+
+    def __init__(self, blocks, classes=10):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1)
+        for stage in range(3):
+            layer = [FoldedBlock(8 << stage if stage else 16, 16 << stage, 2 if stage else 1)]
+            layer += [FoldedBlock(16 << stage, 16 << stage, 1) for _ in range(blocks - 1)]
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*layer))
+        self.linear = nn.Linear(64, classes)
+
+    def forward(self, x):
+        x = F.relu(self.conv1(x), inplace=True)
+        return self.linear(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
+
+
 STUDENTS = {
     "resnet-20": lambda: ResNet(3, 16),
     "wide": lambda: ResNet(2, 64),
@@ -135,6 +170,21 @@ def arrange(workload, layout):
     workload.images = workload.images.contiguous(memory_format=LAYOUTS[layout])
 
 
+def update(model, optimizer, images, labels, teacher):
+    """Forward, backward and update; returns the loss, which must be finite."""
+    optimizer.zero_grad(set_to_none=True)
+    logits = model(images)
+    kd = F.kl_div(F.log_softmax(logits / TEMPERATURE, 1), F.log_softmax(teacher / TEMPERATURE, 1),
+                  reduction="batchmean", log_target=True) * TEMPERATURE ** 2
+    loss = 0.9 * kd + 0.1 * F.cross_entropy(logits, labels)
+    loss.backward()
+    optimizer.step()
+    value = loss.item()
+    if value != value or abs(value) == float("inf"):
+        raise ValueError(f"the loss became {value}")
+    return value
+
+
 class Training:
     """A student's step: forward, backward and update, on one batch."""
 
@@ -153,14 +203,7 @@ class Training:
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
 
     def run(self):
-        self.optimizer.zero_grad(set_to_none=True)
-        logits = self.model(self.images)
-        kd = F.kl_div(F.log_softmax(logits / TEMPERATURE, 1), F.log_softmax(self.teacher / TEMPERATURE, 1),
-                      reduction="batchmean", log_target=True) * TEMPERATURE ** 2
-        loss = 0.9 * kd + 0.1 * F.cross_entropy(logits, self.labels)
-        loss.backward()
-        self.optimizer.step()
-        return loss.item()
+        return update(self.model, self.optimizer, self.images, self.labels, self.teacher)
 
     def first(self):
         self.run()
@@ -180,15 +223,71 @@ class Inference:
     @torch.inference_mode()
     def run(self):
         self.logits = self.model(self.images)
-        return 0.0
 
     def first(self):
         self.run()
         return {"logits": self.logits.clone()}
 
 
+BATCH = 64
+MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1) * 255
+STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1) * 255
+
+
+def read_cifar(folder, n):
+    """The first n images, uint8 [n,3,32,32], and their labels."""
+    data = bytearray()
+    for path in sorted(glob.glob(os.path.join(folder, "data_batch_*.bin*"))):
+        with (gzip.open if path.endswith(".gz") else open)(path, "rb") as f:
+            data += f.read()
+    records = torch.frombuffer(data, dtype=torch.uint8).view(-1, 1 + 3 * 32 * 32)[:n]
+    return records[:, 1:].reshape(-1, 3, 32, 32).contiguous(), records[:, 0].long()
+
+
+def augment(images, pad=4):
+    """Crops [N,C,H,W] at random out of a black frame and mirrors every second one, all of a batch at once."""
+    n, c, h, w = images.shape
+    rows = torch.arange(h) + torch.randint(2 * pad + 1, (n, 1))
+    columns = torch.arange(w).expand(n, w)
+    columns = torch.where(torch.rand(n, 1) < 0.5, w - 1 - columns, columns) + torch.randint(2 * pad + 1, (n, 1))
+    return F.pad(images, (pad,) * 4)[
+        torch.arange(n).view(n, 1, 1, 1), torch.arange(c).view(1, c, 1, 1), rows.view(n, 1, h, 1), columns.view(n, 1, 1, w)]
+
+
+def normalised(images):
+    return (images - MEAN) / STD
+
+
+class Epoch:
+    """A plain training loop, the teacher live."""
+
+    def __init__(self, images, folder, layout):
+        self.images, self.labels = read_cifar(os.path.join(folder, "data"), images)
+        self.layout = LAYOUTS[layout]
+        self.teacher = FoldedResNet(9).eval()
+        self.teacher.load_state_dict(read_tensors(os.path.join(folder, "teacher.safetensors")))
+        self.teacher.to(memory_format=self.layout)
+        self.student = STUDENTS["resnet-20"]().to(memory_format=self.layout)
+        self.optimizer = torch.optim.SGD(self.student.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+        self.batches = self.shuffled()
+
+    def shuffled(self):
+        """Batches without end, in another order each epoch, without the last ones that are not full."""
+        while True:
+            yield from (i for i in torch.randperm(len(self.images)).split(BATCH) if len(i) == BATCH)
+
+    @torch.no_grad()
+    def ask(self, x):
+        return self.teacher(x.contiguous(memory_format=self.layout))
+
+    def step(self):
+        i = next(self.batches)
+        x = normalised(augment(self.images[i])).contiguous(memory_format=self.layout)
+        update(self.student, self.optimizer, x, self.labels[i], self.ask(x))
+
+
 class Server:
-    """Holds one network."""
+    """Holds one network, or one epoch."""
 
     def load(self, name, batch, seed, threads, folder, layout):
         torch.set_num_threads(int(threads))
@@ -208,25 +307,28 @@ class Server:
         times = []
         for _ in range(n + 1):
             start = time.perf_counter()
-            loss = self.workload.run()
+            self.workload.run()
             times.append((time.perf_counter() - start) * 1e3)
-            if loss != loss or abs(loss) == float("inf"):
-                raise ValueError(f"the loss became {loss}")
         return times[1:]  # the first is untimed, as in serve.go
 
     def step(self, n):
         return " ".join(f"{t:.3f}" for t in self.times(int(n)))
 
-    def tune(self):
-        times = {layout: [] for layout in LAYOUTS}
-        for _ in range(4):
-            for layout in LAYOUTS:
-                self.workload.arrange(layout)
-                times[layout] += self.times(2)
-        medians = {layout: statistics.median(t) for layout, t in times.items()}
-        best = min(medians, key=medians.get)
-        self.workload.arrange(best)
-        return " ".join([best] + [f"{medians[layout]:.3f}" for layout in LAYOUTS])
+    def open(self, images, threads, folder, layout):
+        torch.set_num_threads(int(threads))
+        self.epoch = Epoch(int(images), folder, layout)
+        self.epoch.step()
+
+    def logits(self, path):
+        write_tensors(path, {"logits": self.epoch.ask(normalised(self.epoch.images[:BATCH]))})
+
+    def train(self, settle, n):
+        for _ in range(int(settle)):
+            self.epoch.step()
+        start = time.perf_counter()
+        for _ in range(int(n)):
+            self.epoch.step()
+        return f"{(time.perf_counter() - start) * 1e3:.3f} 0"
 
     def memory(self):
         with open("/proc/self/status") as f:

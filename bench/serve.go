@@ -12,20 +12,27 @@ import (
 	"distill/runtime"
 )
 
-// server is our side of the comparison: a process that holds one network. It answers each line with one line, "ok" and a
-// result or "error" and the reason:
+// server is our side of the comparison: a process that holds one network, or one epoch. It answers each line with one line,
+// "ok" and a result or "error" and the reason:
 //
 //	load NETWORK BATCH SEED THREADS FOLDER LAYOUT   makes the network ready; the layout is the peer's affair
 //	first FILE                                      runs once and writes what both sides must agree on
 //	step N                                          runs once untimed, then N times: milliseconds of each
 //	memory                                          the process's largest resident set so far, in bytes
 //
+//	open IMAGES THREADS FOLDER LAYOUT   readies an epoch of so many images and takes its first step
+//	train SETTLE N                      takes some steps untimed, then N: milliseconds of these, and of the wait among them
+//
 // pytorch.py answers the same ones, and two more of its own.
-type server struct{ workload workload }
+type server struct {
+	workload workload
+	loop     *loop
+}
 
 // serve answers until the input ends.
 func serve(in io.Reader, out io.Writer) error {
 	var s server
+	defer s.close()
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		reply, err := s.answer(strings.Fields(lines.Text()))
@@ -59,18 +66,51 @@ func (s *server) answer(words []string) (string, error) {
 		return s.step(n)
 	case len(words) == 1 && words[0] == "memory":
 		return peak()
+	case len(words) == 5 && words[0] == "open" && s.loop == nil:
+		n, err := integers(words[1:3])
+		if err != nil {
+			return "", err
+		}
+		s.loop, err = openLoop(words[3], n[0], n[1])
+		return "", err
+	case len(words) == 3 && words[0] == "train" && s.loop != nil:
+		n, err := integers(words[1:3])
+		if err != nil {
+			return "", err
+		}
+		ms, wait, err := s.loop.train(n[0], n[1])
+		return fmt.Sprintf("%.3f %.3f", ms, wait), err
 	}
 	return "", fmt.Errorf("bench: serve: cannot %q now", words)
 }
 
+func integers(words []string) ([]int, error) {
+	var list []int
+	for _, word := range words {
+		n, err := strconv.Atoi(word)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, n)
+	}
+	return list, nil
+}
+
+// close ends what is held; the process ends next, so that an error would help nobody.
+func (s *server) close() {
+	if s.workload != nil {
+		s.workload.close()
+	}
+	if s.loop != nil {
+		s.loop.close()
+	}
+}
+
 // load takes batch, seed and threads as numbers, and closes what was loaded before.
 func (s *server) load(name string, numbers []string, folder string) error {
-	var parsed [3]int
-	for i := range parsed {
-		var err error
-		if parsed[i], err = strconv.Atoi(numbers[i]); err != nil {
-			return err
-		}
+	parsed, err := integers(numbers)
+	if err != nil {
+		return err
 	}
 	if s.workload != nil {
 		if err := s.workload.close(); err != nil {
