@@ -122,6 +122,7 @@ func (opts Options) build() (*ort.SessionOptions, error) {
 		o.SetMemPattern(false),
 		o.SetGraphOptimizationLevel(level),
 		o.AddSessionConfigEntry("session.intra_op.allow_spinning", spin),
+		o.AddSessionConfigEntry("session.force_spinning_stop", "1"), // when a run ends, for whatever runs next
 		o.AddSessionConfigEntry("session.use_deterministic_compute", "1"),
 		opts.Provider.attach(o),
 	)

@@ -9,9 +9,9 @@ func TestThreadsShareOneBudget(t *testing.T) {
 		want    Plan
 	}{
 		{1, true, Plan{Student: 1, Teacher: 1, Data: 1}},
-		{2, true, Plan{Student: 1, Teacher: 2, Data: 1}},
-		{3, true, Plan{Student: 1, Teacher: 3, Data: 1}},
-		{8, true, Plan{Student: 4, Teacher: 8, Data: 2}},
+		{2, true, Plan{Student: 2, Teacher: 2, Data: 1}},
+		{3, true, Plan{Student: 3, Teacher: 3, Data: 1}},
+		{8, true, Plan{Student: 8, Teacher: 8, Data: 2}},
 		{1, false, Plan{Student: 1, Data: 1}},
 		{2, false, Plan{Student: 2, Data: 1}},
 		{8, false, Plan{Student: 8, Data: 2}},

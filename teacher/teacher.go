@@ -71,6 +71,7 @@ func (t *Teacher) open(o Options, defaults data.Preprocess, threads int) (err er
 	}
 	t.session, err = runtime.NewSession(t.model.bytes, runtime.Options{
 		Threads:  threads,
+		Spin:     true,
 		Provider: runtime.Provider{Name: o.Provider, Options: o.ProviderOptions},
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"distill/data"
@@ -30,8 +31,9 @@ type feed struct {
 // ahead is how many batches may be ready or in the making.
 const ahead = 4
 
-// newFeed starts at a step counted over all epochs and ends before the step total. It loads up to loaders batches at once.
-func newFeed(l *data.Loader, pre data.Preprocess, t *teacher.Teacher, start, total, loaders int) *feed {
+// newFeed starts at a step counted over all epochs and ends before the step total. It loads up to loaders batches at once, and
+// runs the teacher while it holds turn.
+func newFeed(l *data.Loader, pre data.Preprocess, t *teacher.Teacher, turn sync.Locker, start, total, loaders int) *feed {
 	ctx, stop := context.WithCancel(context.Background())
 	f := &feed{items: make(chan *item, ahead), free: make(chan *item, ahead), stop: stop, done: make(chan struct{})}
 	for range ahead {
@@ -63,7 +65,9 @@ func newFeed(l *data.Loader, pre data.Preprocess, t *teacher.Teacher, start, tot
 		for loaded := range queue {
 			it := <-loaded
 			if ctx.Err() == nil && it.err == nil && t != nil {
+				turn.Lock()
 				it.ask(t)
+				turn.Unlock()
 			}
 			f.items <- it
 		}

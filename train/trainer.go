@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 
 	"distill/data"
 	"distill/internal/hint"
@@ -47,6 +48,7 @@ type Run struct {
 	phase  *Phase // the current one, whose programs these are
 	step   runtime.Step
 	eval   runtime.Step
+	turn   sync.Mutex // of the step or the teacher, which both use all threads
 }
 
 // ErrInterrupted is what Train returns when its context ends; a checkpoint is on disk then.
@@ -70,7 +72,7 @@ func (run *Run) enter() (err error) {
 	if err := run.phase.Step.Fill(run.Store, run.Recipe.Seed); err != nil {
 		return err
 	}
-	opts := runtime.Options{Threads: run.Threads.Student}
+	opts := runtime.Options{Threads: run.Threads.Student, Spin: true}
 	engine := runtime.Engine(run.Recipe.Engine)
 	if run.step, err = runtime.Compile(run.phase.Step, run.Store, engine, opts, nil); err != nil {
 		return err
@@ -100,7 +102,7 @@ func (run *Run) train(ctx context.Context) error {
 	if run.phase.NeedsTeacher {
 		t = run.Teacher
 	}
-	f := newFeed(run.phase.Loader, run.Recipe.Preprocess, t, run.State.Step, run.phase.steps(), run.Threads.Data)
+	f := newFeed(run.phase.Loader, run.Recipe.Preprocess, t, &run.turn, run.State.Step, run.phase.steps(), run.Threads.Data)
 	defer f.close()
 	clock := newClock(run, f)
 	for {
@@ -159,7 +161,9 @@ func (run *Run) update(it *item) (lr float64, err error) {
 	for name, v := range r.Optimizer.Method.Knobs(run.State.Step) {
 		in[name] = graph.Scalar(v)
 	}
+	run.turn.Lock()
 	out, err := run.step.Run(in)
+	run.turn.Unlock()
 	if err != nil {
 		return 0, err
 	}
