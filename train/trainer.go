@@ -102,7 +102,11 @@ func (run *Run) train(ctx context.Context) error {
 	if run.phase.NeedsTeacher {
 		t = run.Teacher
 	}
-	f := newFeed(run.phase.Loader, run.Recipe.Preprocess, t, &run.turn, run.State.Step, run.phase.steps(), run.Threads.Data)
+	turn := &run.turn
+	if p := run.Recipe.Teacher.Provider; p != "" && p != "cpu" {
+		turn = &sync.Mutex{} // a teacher elsewhere need not wait for the step
+	}
+	f := newFeed(run.phase.Loader, run.Recipe.Preprocess, t, turn, run.State.Step, run.phase.steps(), run.Threads.Data)
 	defer f.close()
 	clock := newClock(run, f)
 	for {

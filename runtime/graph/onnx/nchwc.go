@@ -71,11 +71,10 @@ var layouts = map[string]func(b *blocker, n *pb.NodeProto) bool{
 	"Add":                (*blocker).addition,
 	"Mul":                (*blocker).multiplication,
 
-	"Cast": (*blocker).elementwise, "Elu": (*blocker).elementwise, "Erf": (*blocker).elementwise,
+	"Elu": (*blocker).elementwise, "Erf": (*blocker).elementwise,
 	"Exp": (*blocker).elementwise, "HardSwish": (*blocker).elementwise,
 	"LeakyRelu": (*blocker).elementwise, "Neg": (*blocker).elementwise, "Sigmoid": (*blocker).elementwise,
 	"Softplus": (*blocker).elementwise, "Sub": (*blocker).elementwise, "Tanh": (*blocker).elementwise,
-	"Greater": (*blocker).comparison, "Less": (*blocker).comparison,
 }
 
 // wholes are the operators of graph.BlockedDomain, which have no plain form.

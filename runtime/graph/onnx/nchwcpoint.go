@@ -76,12 +76,6 @@ func (b *blocker) elementwise(n *pb.NodeProto) bool {
 	return ok && b.pair(n.Output[0], b.add(n.GetOpType(), "", in, n.Attribute...))
 }
 
-// comparison is elementwise where only a Cast reads it: there is no reordering of truth values.
-func (b *blocker) comparison(n *pb.NodeProto) bool {
-	r := b.readers[n.Output[0]]
-	return len(r) == 1 && r[0] != nil && is(r[0], "Cast") && b.elementwise(n)
-}
-
 // open is the convolution that made the twin of v, if nothing but the node being written reads v and the convolution has no
 // activation yet: then that node can become part of it.
 func (b *blocker) open(v string) *pb.NodeProto {
