@@ -131,8 +131,8 @@ func (s *server) load(name string, numbers []string, folder string) error {
 	return err
 }
 
-// alone are the options of a session that has the machine to itself: threads that spin while they wait, as those of the
-// peer's OpenMP do. distill train lets them sleep instead, for there the teacher and the loader want the cores.
+// alone are the options that distill train gives a session, with a number of threads: they spin while they wait for one another,
+// as those of the peer's OpenMP do.
 func alone(threads int) runtime.Options { return runtime.Options{Threads: threads, Spin: true} }
 
 // step runs once untimed, since threads and caches are cold after the other side's turn, then n times.
