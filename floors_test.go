@@ -35,7 +35,7 @@ var doors = map[string][]string{
 	"github.com/goccy/go-yaml":           {"internal/strictyaml"},
 	"google.golang.org/protobuf":         {"runtime/graph/onnx", "internal/onnxpb"},
 	"distill/internal/onnxpb":            {"runtime/graph/onnx"},
-	"gorgonia.org/gorgonia":              {"runtime/...", "student/...", "losses", "synth", "train/optim"},
+	"gorgonia.org/gorgonia":              {"runtime/...", "student/...", "losses/...", "synth", "train/optim"},
 	"gorgonia.org/tensor":                {"runtime/..."},
 	"github.com/chewxy/hm":               {"runtime/graph"}, // the types that Gorgonia's ops state
 	"go4.org/unsafe/assume-no-moving-gc": {"runtime/..."},

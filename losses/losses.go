@@ -1,7 +1,7 @@
 // Package losses holds what a student is trained to minimise, one file each; a loss sees graph nodes only.
 //
-//	in := losses.NewInputs(g, model.Logits)
-//	cost := (&losses.KD{Temperature: 4}).Build(in.For("kd"))
+//	kd := losses.Weighted{Name: "kd", Loss: &losses.KD{Temperature: 4}, Weight: 0.9}
+//	cost := losses.Sum(g, model.Logits, []losses.Weighted{kd})
 package losses
 
 import (
@@ -15,15 +15,69 @@ import (
 type Loss interface {
 	// Validate reports the first setting out of range.
 	Validate() error
-	// Build describes the loss, a scalar.
+	// Build describes the loss, a scalar. It calls graph.Fail on what it cannot compare.
 	Build(in In) *G.Node
 }
 
-// Weighted is a loss in a sum.
+// Scheduled is a loss with knobs that move with the run.
+type Scheduled interface {
+	Loss
+	// Knobs are the values of an epoch, by the names that Build gave to In.Knob.
+	Knobs(at Progress) map[string]float32
+}
+
+// Hosted is a loss with a part outside the graph, such as a bank of features that is too large for it.
+type Hosted interface {
+	Loss
+	// Open readies that part before the first step of a process. labels are the class of each training sample, by index.
+	// What must survive a resume is in the store, as graph.State entries whose names begin with prefix: Open takes the
+	// entries that are there, and else makes them from the seed.
+	Open(prefix string, store *graph.Store, labels []int64, seed uint64) (Host, error)
+}
+
+// Host is the part of a Hosted loss outside the graph. Its methods are called in turns, once a step.
+type Host interface {
+	// Feed gives the values of In.Input, by its parts, for a step counted from 0 over the whole run; index and labels are the batch's, [N].
+	Feed(step int, index, labels []int64) (map[string]graph.Tensor, error)
+	// Take is told the values of In.Output, by its parts, that the step computed.
+	Take(out map[string]graph.Tensor) error
+}
+
+// Deployed is a loss whose method keeps a part of its own in the network that is exported, as SimKD does.
+type Deployed interface {
+	Loss
+	// Deploy describes the logits [N,K] of the network to be deployed, with the parameters that Build named. The pairs have
+	// no teacher there, only its shape.
+	Deploy(in In) *G.Node
+}
+
+// Weighted is a loss in a sum, and what it is given.
 type Weighted struct {
-	Name   string // of its outputs and knobs
-	Loss   Loss
-	Weight float32
+	Name        string // of its outputs and knobs
+	Loss        Loss
+	Weight      float32
+	Standardize bool        // logits are standardised, each row by itself, before the loss sees them: see In.Student
+	Pairs       []Pair      // of inner tensors, from input to output
+	Classifier  *Classifier // the teacher's; nil where its file has none
+
+	NoClassifier error // why its file has none
+}
+
+// Pair is an inner tensor of student and teacher that a loss compares.
+type Pair struct {
+	Student *G.Node     // [N,…], after the adapter where there is one
+	Teacher *G.Node     // [N,…], an input: no gradient goes past it; nil in a program for inference
+	Shape   graph.Shape // of the teacher's tensor, N included; known for inference too
+	Norm    *Norm       // of the batch norm that made the teacher's tensor; nil where none did
+}
+
+// Norm is a batch norm's scale γ and shift β, [C] each, as a file has them.
+type Norm struct{ Gamma, Beta []float64 }
+
+// Classifier is a dense layer that gives the teacher's logits z of pooled features f: z = W·f + b.
+type Classifier struct {
+	Weight graph.Array // W [K,D]
+	Bias   graph.Array // b [K]; zeros where the file has none
 }
 
 // Sum describes the weighted sum of losses on the student's logits [N,K]. Each loss, unweighted, is an output under its
@@ -32,7 +86,10 @@ func Sum(g *graph.Graph, logits *G.Node, terms []Weighted) *G.Node {
 	inputs := NewInputs(g, logits)
 	var sum *G.Node
 	for _, t := range terms {
-		loss := t.Loss.Build(inputs.For(t.Name))
+		loss := t.Loss.Build(inputs.For(t))
+		if s := graph.ShapeOf(loss); len(s) != 0 {
+			graph.Fail("loss "+t.Name, []graph.Shape{s}, "a loss is a scalar")
+		}
 		g.Output(t.Name, loss)
 		weighted := op.Mul(loss, g.Knob(t.Name+".weight", t.Weight))
 		if sum == nil {
@@ -43,69 +100,6 @@ func Sum(g *graph.Graph, logits *G.Node, terms []Weighted) *G.Node {
 	}
 	return sum
 }
-
-// Row is a loss under the name a recipe gives it.
-type Row struct {
-	Name string
-	Doc  string
-	New  func() Loss // a pointer to the defaults
-}
-
-// Table lists the losses.
-var Table = []Row{
-	{"ce", "cross-entropy with the labels, or with the teacher's probabilities", func() Loss { return &CE{Targets: "labels"} }},
-	{"kd", "softened divergence from the teacher (Hinton et al. 2015)", func() Loss { return &KD{Temperature: 4} }},
-}
-
-// Names of the inputs that a program has once a loss has asked for them.
-const (
-	LabelsInput  = "labels"         // int64 [N], class indices
-	TeacherInput = "teacher_logits" // float32 [N,K]
-)
-
-// Inputs is what the losses of one program share: each input is declared when the first loss asks for it.
-type Inputs struct {
-	g               *graph.Graph
-	student         *G.Node
-	labels, teacher *G.Node
-}
-
-// NewInputs serves losses on the student's logits [N,K].
-func NewInputs(g *graph.Graph, student *G.Node) *Inputs { return &Inputs{g: g, student: student} }
-
-// For gives one loss its view; knobs are named after it.
-func (s *Inputs) For(name string) In { return In{s, name} }
-
-// In gives a loss what it asks for.
-type In struct {
-	*Inputs
-	name string
-}
-
-// Student is the student's logits [N,K].
-func (in In) Student() *G.Node { return in.student }
-
-// Classes is K.
-func (in In) Classes() int { return graph.ShapeOf(in.student)[1] }
-
-// Labels is the class of each sample, int64 [N].
-func (in In) Labels() *G.Node {
-	if in.labels == nil {
-		in.Inputs.labels = in.g.Input(LabelsInput, graph.Int64, graph.ShapeOf(in.student)[0])
-	}
-	return in.labels
-}
-
-// Teacher is the teacher's logits [N,K]. It is an input, so no gradient goes past it.
-func (in In) Teacher() *G.Node {
-	if in.teacher == nil {
-		in.Inputs.teacher = in.g.Input(TeacherInput, graph.Float32, graph.ShapeOf(in.student)...)
-	}
-	return in.teacher
-}
-
-// Knob is a number that may move from step to step, named loss.knob.
-func (in In) Knob(name string, value float32) *G.Node { return in.g.Knob(in.name+"."+name, value) }
 
 // meanSum is the sum over classes and the mean over the batch of x [N,K].
 func meanSum(x *G.Node) *G.Node {

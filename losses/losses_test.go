@@ -1,20 +1,20 @@
 package losses_test
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"distill/internal/hint"
-	"distill/internal/strictyaml"
 	"distill/losses"
+	"distill/losses/verify"
 	"distill/runtime"
 	"distill/runtime/graph"
-	"distill/train"
 )
 
 func TestMain(m *testing.M) {
@@ -25,253 +25,323 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// golden is a case of testdata/goldens/losses.json; losses.py says how it was made.
-type golden struct {
-	Name             string
-	Batch, Classes   int
-	Student, Teacher []float64
-	Labels           []int64
-	Losses           map[string]struct {
-		Value    float64
-		Gradient []float64
+// waves is a tensor without pattern, of numbers in −size..size.
+func waves(size, phase float64, shape ...int) verify.Tensor {
+	t := verify.Tensor{Shape: shape, Data: make([]float64, graph.Shape(shape).Size())}
+	for i := range t.Data {
+		t.Data[i] = size * math.Sin(12.9898*float64(i+1)+phase)
 	}
+	return t
 }
 
-// goldenTerms are the losses of the goldens.
-var goldenTerms = map[string][]losses.Weighted{
-	"ce":          {{Name: "ce", Loss: &losses.CE{Targets: "labels"}, Weight: 1}},
-	"ce_smoothed": {{Name: "ce", Loss: &losses.CE{Targets: "labels", LabelSmoothing: 0.1}, Weight: 1}},
-	"ce_soft":     {{Name: "ce", Loss: &losses.CE{Targets: "teacher"}, Weight: 1}},
-	"kd_t1":       {{Name: "kd", Loss: &losses.KD{Temperature: 1}, Weight: 1}},
-	"kd_t4":       {{Name: "kd", Loss: &losses.KD{Temperature: 4}, Weight: 1}},
-	"ce_kd": {
-		{Name: "ce", Loss: &losses.CE{Targets: "labels"}, Weight: 0.1},
-		{Name: "kd", Loss: &losses.KD{Temperature: 4}, Weight: 0.9},
-	},
-}
-
-func readGoldens(t *testing.T) []golden {
+// inputs are all that a loss may ask for, for n samples of k classes: pairs as its row says, of equal shapes where an adapter
+// makes them so, and else not.
+func inputs(t *testing.T, row losses.Row, n, k int) *verify.Case {
 	t.Helper()
-	b, err := os.ReadFile("../testdata/goldens/losses.json")
-	if err != nil {
-		t.Fatal(err)
+	student, teacher := waves(3, 0, n, k), waves(4, 1, n, k)
+	c := &verify.Case{Loss: row.Name, Case: "random", Student: &student, Teacher: &teacher}
+	for i := range n {
+		c.Labels = append(c.Labels, int64(3*i%k))
+		c.Index = append(c.Index, int64(5*i%64))
 	}
-	var all []golden
-	if err := json.Unmarshal(b, &all); err != nil {
-		t.Fatal(err)
+	pairs := map[losses.Taps][][2][]int{
+		losses.Last:   {{{n, 4, 4, 4}, {n, 6, 4, 4}}},
+		losses.Stages: {{{n, 3, 8, 8}, {n, 5, 8, 8}}, {{n, 4, 4, 4}, {n, 6, 4, 4}}},
+		losses.Pooled: {{{n, 5}, {n, 7}}},
+		losses.Tokens: {{{n, 5, 6}, {n, 5, 8}}},
+		losses.Heads:  {{{n, k}, {n, k}}, {{n, k}, {n, k}}},
+	}[row.Taps]
+	width := 6
+	for i, p := range pairs {
+		s, te := p[0], p[1]
+		if row.Adapter != "" {
+			s = te
+		}
+		c.Pairs = append(c.Pairs, verify.Pair{
+			Student: waves(1, float64(2*i), s...), Teacher: waves(1, float64(2*i+1), te...),
+			Gamma: waves(1, 5, te[1]).Data, Beta: waves(1, 6, te[1]).Data,
+		})
+		width = te[1]
+		if row.Taps == losses.Tokens {
+			width = te[2]
+		}
 	}
-	return all
+	c.Classifier = &verify.Classifier{Weight: waves(0.5, 7, k, width), Bias: waves(0.1, 8, k)}
+	feed(t, row, c)
+	return c
 }
 
-// program sums the terms on logits that are an input "student" [n,k]; it gives "value" and "gradient".
-func program(t *testing.T, terms []losses.Weighted, n, k int) *graph.Program {
+// feed gives a case what a loss's host would.
+func feed(t *testing.T, row losses.Row, c *verify.Case) {
 	t.Helper()
-	p, err := graph.Build(graph.Training, func(g *graph.Graph) {
-		s := g.Input("student", graph.Float32, n, k)
-		cost := losses.Sum(g, s, terms)
-		g.Output("value", cost)
-		g.Output("gradient", g.GradInput(cost, s)[0].Grad)
-	})
-	if err != nil {
-		t.Fatal(err)
+	hosted, ok := row.New().(losses.Hosted)
+	if !ok {
+		return
 	}
-	return p
-}
-
-// onTape runs in float64.
-func onTape(t *testing.T, p *graph.Program, in map[string]graph.Array) map[string]graph.Array {
-	t.Helper()
-	tape, err := graph.NewTape(p)
-	if err != nil {
-		t.Fatal(err)
+	all := make([]int64, 64)
+	for i := range all {
+		all[i] = int64(i % 4)
 	}
-	defer tape.Close()
-	out, _, err := tape.Eval(in)
+	host, err := hosted.Open(losses.Prefix(row.Name), &graph.Store{}, all, 1)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s: %v", row.Name, err)
 	}
-	return out
-}
-
-// onORT runs in float32 on the machine's own target, and gives the program only those inputs that it has.
-func onORT(t *testing.T, p *graph.Program, in map[string]graph.Array) map[string]graph.Tensor {
-	t.Helper()
-	step, err := runtime.Compile(p, &graph.Store{}, runtime.ONNXRuntime, runtime.Options{Threads: 1}, nil)
+	got, err := host.Feed(0, c.Index, c.Labels)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s: %v", row.Name, err)
 	}
-	defer step.Close()
-	tensors := map[string]graph.Tensor{}
-	for _, l := range p.Inputs {
-		a, ok := in[l.Name]
-		switch {
-		case !ok:
-		case a.I != nil:
-			tensors[l.Name] = graph.Ints(a.I, a.Shape...)
-		default:
-			v := graph.NewTensor(graph.Float32, a.Shape...)
-			for i, x := range a.F {
-				v.F[i] = float32(x)
+	c.Host = map[string]verify.Tensor{}
+	for part, v := range got {
+		data := make([]float64, v.Shape.Size())
+		for i := range data {
+			if v.I != nil {
+				data[i] = float64(v.I[i])
+			} else {
+				data[i] = float64(v.F[i])
 			}
-			tensors[l.Name] = v
 		}
+		c.Host[part] = verify.Tensor{Shape: v.Shape, Data: data}
 	}
-	out, err := step.Run(tensors)
+}
+
+// built is a case's program and what it reads, with the loss's own parameters moved from where they start, which may be zero.
+func built(t *testing.T, c *verify.Case) (*graph.Program, map[string]graph.Array) {
+	t.Helper()
+	p, err := c.Program()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out
-}
-
-// inputs are a golden's, with the weights in float64, which float32 knobs would round.
-func (g golden) inputs(terms []losses.Weighted) map[string]graph.Array {
-	shape := graph.Shape{g.Batch, g.Classes}
-	in := map[string]graph.Array{
-		"student":           {Shape: shape, F: g.Student},
-		losses.TeacherInput: {Shape: shape, F: g.Teacher},
-		losses.LabelsInput:  {Shape: graph.Shape{g.Batch}, I: g.Labels},
+	in, err := c.Inputs(p)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, w := range terms {
-		exact := math.Round(float64(w.Weight)*10) / 10
-		in[w.Name+".weight"] = graph.Array{Shape: graph.Shape{}, F: []float64{exact}}
-	}
-	return in
-}
-
-// near fails unless |Δ| ≤ tolerance·max(1, |want|) everywhere.
-func near[T float32 | float64](t *testing.T, what string, got []T, want []float64, tolerance float64) {
-	t.Helper()
-	if len(got) != len(want) {
-		t.Fatalf("%s has %d elements, want %d", what, len(got), len(want))
-	}
-	for i, w := range want {
-		if d := math.Abs(float64(got[i]) - w); !(d <= tolerance*math.Max(1, math.Abs(w))) {
-			t.Errorf("%s[%d] is %.12g, want %.12g", what, i, got[i], w)
-		}
-	}
-}
-
-func TestLossesEqualPyTorch(t *testing.T) {
-	for _, g := range readGoldens(t) {
-		for name, want := range g.Losses {
-			t.Run(g.Name+"/"+name, func(t *testing.T) {
-				terms, ok := goldenTerms[name]
-				if !ok {
-					t.Fatalf("no loss here for the golden %q", name)
-				}
-				p, in := program(t, terms, g.Batch, g.Classes), g.inputs(terms)
-				tape := onTape(t, p, in)
-				near(t, "tape: value", tape["value"].F, []float64{want.Value}, 1e-9)
-				near(t, "tape: gradient", tape["gradient"].F, want.Gradient, 1e-9)
-				ort := onORT(t, p, in)
-				near(t, "ONNX Runtime: value", ort["value"].F, []float64{want.Value}, 2e-6)
-				near(t, "ONNX Runtime: gradient", ort["gradient"].F, want.Gradient, 2e-6)
-			})
-		}
-	}
-}
-
-func TestHugeLogitsGiveFiniteLossesOnBothEngines(t *testing.T) {
-	const n, k = 3, 4
-	s := []float64{1e4, -1e4, -1e4, 0, -1e4, -1e4, -1e4, -1e4, 1e4, 1e4, -1e4, 1e4}
-	q := []float64{-1e4, 1e4, 1e4, 0, 1e4, -1e4, 0, -1e4, -1e4, -1e4, 1e4, -1e4}
-	for _, row := range losses.Table {
-		terms := []losses.Weighted{{Name: row.Name, Loss: row.New(), Weight: 1}}
-		p := program(t, terms, n, k)
-		in := golden{Batch: n, Classes: k, Student: s, Teacher: q, Labels: []int64{1, 0, 2}}.inputs(terms)
-		tape, ort := onTape(t, p, in), onORT(t, p, in)
-		for out, values := range tape {
-			for i, v := range values.F {
-				w := float64(ort[out].F[i])
-				if math.IsNaN(v) || math.IsInf(v, 0) || math.IsNaN(w) || math.IsInf(w, 0) {
-					t.Errorf("%s: %s[%d] is %v on the tape, %v in ONNX Runtime", row.Name, out, i, v, w)
-				}
+	for _, l := range p.Stored {
+		if l.Kind == graph.Param && strings.HasPrefix(l.Name, losses.Prefix(c.Loss)) {
+			for i, v := range waves(0.1, 9, l.Shape...).Data {
+				in[l.Name].F[i] += v
 			}
 		}
 	}
+	return p, in
 }
 
-func TestEnginesAgreeOnEveryLoss(t *testing.T) {
-	const n, k = 6, 7
-	s, q, labels := make([]float64, n*k), make([]float64, n*k), make([]int64, n)
-	for i := range s {
-		s[i], q[i] = 3*math.Sin(12.9898*float64(i+1)), 4*math.Sin(78.233*float64(i+1))
-	}
-	for i := range labels {
-		labels[i] = int64(3 * i % k)
-	}
+func TestGradientsEqualCentralDifferences(t *testing.T) {
+	const h, most = 1e-5, 12 // elements of each tensor that are moved
 	for _, row := range losses.Table {
 		t.Run(row.Name, func(t *testing.T) {
-			terms := []losses.Weighted{{Name: row.Name, Loss: row.New(), Weight: 1}}
-			p := program(t, terms, n, k)
-			in := golden{Batch: n, Classes: k, Student: s, Teacher: q, Labels: labels}.inputs(terms)
-			ort := onORT(t, p, in)
-			for name, want := range onTape(t, p, in) {
-				near(t, name, ort[name].F, want.F, 5e-6)
+			p, in := built(t, inputs(t, row, 4, 5))
+			tape, err := graph.NewTape(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tape.Close()
+			eval := func() map[string]graph.Array {
+				out, _, err := tape.Eval(in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return out
+			}
+			gradients, checked := eval(), 0
+			for name, g := range gradients {
+				leaf, ok := strings.CutPrefix(name, "gradient.")
+				if !ok {
+					continue
+				}
+				if part, own := strings.CutPrefix(leaf, "params."); own {
+					leaf = losses.Prefix(row.Name) + "." + part
+				}
+				largest := 0.0
+				for _, v := range g.F {
+					largest = math.Max(largest, math.Abs(v))
+				}
+				x := in[leaf].F
+				for i := 0; i < len(x); i += 1 + len(x)/most {
+					kept := x[i]
+					x[i] = kept + h
+					up := eval()["value"].F[0]
+					x[i] = kept - h
+					down := eval()["value"].F[0]
+					x[i] = kept
+					if slope := (up - down) / (2 * h); !(math.Abs(slope-g.F[i]) <= 1e-5*largest+1e-8) {
+						t.Errorf("%s[%d]: the gradient is %.9g, by differences %.9g", leaf, i, g.F[i], slope)
+					}
+					checked++
+				}
+			}
+			if checked == 0 {
+				t.Error("there is no gradient")
 			}
 		})
 	}
 }
 
-// section is a recipe's list of losses.
-type section struct {
-	Losses []train.Term `yaml:"losses"`
-}
-
-func decode(src string) (section, error) {
-	var s section
-	err := strictyaml.Decode([]byte(src), "recipe.yaml", &s, nil)
-	return s, err
-}
-
-func TestEveryLossIsItsYAMLSection(t *testing.T) {
+func TestEnginesAgreeOnEveryLoss(t *testing.T) {
 	for _, row := range losses.Table {
-		want, err := decode("losses: [{loss: " + row.Name + "}]")
-		if err != nil {
-			t.Fatalf("%s: %v", row.Name, err)
-		}
-		if term := want.Losses[0]; term.Weight != 1 || !reflect.DeepEqual(term.Loss, row.New()) {
-			t.Errorf("%s: the name alone gives %+v of weight %v, not the defaults", row.Name, term.Loss, term.Weight)
-		}
-		if err := row.New().Validate(); err != nil {
-			t.Errorf("%s: the defaults: %v", row.Name, err)
-		}
-		text, err := strictyaml.Encode(want)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := decode(string(text))
-		if err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: decodes from\n%s\nto %+v, %v", row.Name, text, got, err)
-		}
-		if row.Doc == "" {
-			t.Errorf("%s has no line to tell what it is", row.Name)
+		t.Run(row.Name, func(t *testing.T) {
+			p, in := built(t, inputs(t, row, 6, 7))
+			want, err := verify.Tape(p, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := verify.ONNXRuntime(p, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, w := range want {
+				largest := 1.0
+				for _, v := range w.F {
+					largest = math.Max(largest, math.Abs(v))
+				}
+				for i, v := range w.F {
+					if d := math.Abs(got[name].F[i] - v); !(d <= 5e-6*largest) {
+						t.Errorf("%s[%d] is %.9g in ONNX Runtime, %.9g on the tape", name, i, got[name].F[i], v)
+					}
+				}
+			}
+		})
+	}
+}
+
+// fill puts one value everywhere in a tensor.
+func fill(t *verify.Tensor, v float64) {
+	for i := range t.Data {
+		t.Data[i] = v
+	}
+}
+
+func TestExtremesGiveFiniteNumbersOrATypedError(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		n, k int
+		edit func(c *verify.Case)
+	}{
+		{"logits of ±1e4", 4, 5, func(c *verify.Case) {
+			for i := range c.Student.Data {
+				c.Student.Data[i] = 1e4 * math.Copysign(1, c.Student.Data[i])
+				c.Teacher.Data[i] = 1e4 * math.Copysign(1, c.Teacher.Data[i])
+			}
+		}},
+		{"teacher equal to student", 4, 5, func(c *verify.Case) {
+			copy(c.Teacher.Data, c.Student.Data)
+			for i := range c.Pairs {
+				if slices.Equal(c.Pairs[i].Student.Shape, c.Pairs[i].Teacher.Shape) {
+					copy(c.Pairs[i].Teacher.Data, c.Pairs[i].Student.Data)
+				}
+			}
+		}},
+		{"zeros from the student", 4, 5, func(c *verify.Case) {
+			fill(c.Student, 0)
+			for i := range c.Pairs {
+				fill(&c.Pairs[i].Student, 0)
+			}
+		}},
+		{"zeros from both", 4, 5, func(c *verify.Case) {
+			fill(c.Student, 0)
+			fill(c.Teacher, 0)
+			for i := range c.Pairs {
+				fill(&c.Pairs[i].Student, 0)
+				fill(&c.Pairs[i].Teacher, 0)
+			}
+		}},
+		{"features of ±1e3", 4, 5, func(c *verify.Case) {
+			for i := range c.Pairs {
+				for j := range c.Pairs[i].Student.Data {
+					c.Pairs[i].Student.Data[j] *= 1e3
+				}
+				for j := range c.Pairs[i].Teacher.Data {
+					c.Pairs[i].Teacher.Data[j] *= 1e3
+				}
+			}
+		}},
+		{"equal samples", 4, 5, func(c *verify.Case) {
+			repeat := func(t *verify.Tensor) {
+				row := len(t.Data) / t.Shape[0]
+				for i := row; i < len(t.Data); i++ {
+					t.Data[i] = t.Data[i-row]
+				}
+			}
+			repeat(c.Student)
+			repeat(c.Teacher)
+			for i := range c.Pairs {
+				repeat(&c.Pairs[i].Student)
+				repeat(&c.Pairs[i].Teacher)
+			}
+		}},
+		{"a batch of one", 1, 5, func(*verify.Case) {}},
+		{"two classes", 4, 2, func(*verify.Case) {}},
+	} {
+		for _, row := range losses.Table {
+			t.Run(row.Name+"/"+c.name, func(t *testing.T) { checkFinite(t, row, c.n, c.k, c.edit) })
 		}
 	}
 }
 
-func TestSettingsOutOfRangeAreRefusedByName(t *testing.T) {
-	cases := map[string][]struct{ setting, value string }{
-		"ce": {{"label_smoothing", "-0.1"}, {"label_smoothing", "1.1"}, {"label_smoothing", ".nan"}, {"targets", "none"}},
-		"kd": {{"temperature", "0"}, {"temperature", "-1"}, {"temperature", ".nan"}, {"temperature", ".inf"}},
+// checkFinite wants finite numbers on both engines, or a *graph.Error.
+func checkFinite(t *testing.T, row losses.Row, n, k int, edit func(c *verify.Case)) {
+	c := inputs(t, row, n, k)
+	edit(c)
+	p, err := c.Program()
+	if mistake := (*graph.Error)(nil); errors.As(err, &mistake) {
+		t.Logf("refused: %v", err)
+		return
+	} else if err != nil {
+		t.Fatal(err)
 	}
-	for _, row := range losses.Table {
-		if len(cases[row.Name]) == 0 {
-			t.Errorf("%s has no case here", row.Name)
+	in, err := c.Inputs(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for engine, run := range map[string]func(*graph.Program, map[string]graph.Array) (map[string]graph.Array, error){
+		"the tape": verify.Tape, "ONNX Runtime": verify.ONNXRuntime,
+	} {
+		out, err := run(p, in)
+		if err != nil {
+			t.Fatalf("%s: %v", engine, err)
 		}
-		for _, c := range append(cases[row.Name], struct{ setting, value string }{"weight", ".nan"}) {
-			_, err := decode(fmt.Sprintf("losses:\n  - loss: %s\n    %s: %s\n", row.Name, c.setting, c.value))
-			if err == nil || !strings.Contains(err.Error(), "recipe.yaml:2") || !strings.Contains(err.Error(), c.setting+" must be") {
-				t.Errorf("%s with %s %s: %v", row.Name, c.setting, c.value, err)
+		for name, a := range out {
+			if i := slices.IndexFunc(a.F, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }); i >= 0 {
+				t.Errorf("%s[%d] is %v by %s", name, i, a.F[i], engine)
 			}
 		}
 	}
 }
 
-func TestUnknownLossSuggestsTheNearest(t *testing.T) {
-	_, err := decode("losses: [{loss: kdd}]")
-	if err == nil || !strings.Contains(hint.Of(err), `"kd"`) {
-		t.Errorf("error %v, hint %q", err, hint.Of(err))
+// TestDeployedLossNeedsOnlyWhatWasTrained builds what a loss keeps at export, which has no teacher beside it.
+func TestDeployedLossNeedsOnlyWhatWasTrained(t *testing.T) {
+	for _, row := range losses.Table {
+		deployed, ok := row.New().(losses.Deployed)
+		if !ok {
+			continue
+		}
+		c := inputs(t, row, 4, 5)
+		training, err := c.Program()
+		if err != nil {
+			t.Fatalf("%s: %v", row.Name, err)
+		}
+		p, err := graph.Build(graph.Inference, func(g *graph.Graph) {
+			term := losses.Weighted{Name: row.Name, Loss: deployed, Classifier: &losses.Classifier{
+				Weight: graph.Array{Shape: c.Classifier.Weight.Shape, F: c.Classifier.Weight.Data},
+				Bias:   graph.Array{Shape: c.Classifier.Bias.Shape, F: c.Classifier.Bias.Data},
+			}}
+			for i, pair := range c.Pairs {
+				term.Pairs = append(term.Pairs, losses.Pair{
+					Student: g.Input(fmt.Sprintf("pair%d", i), graph.Float32, pair.Student.Shape...), Shape: pair.Teacher.Shape,
+				})
+			}
+			g.Output("logits", deployed.Deploy(losses.NewInputs(g, g.Input("student", graph.Float32, c.Student.Shape...)).For(term)))
+		})
+		if err != nil {
+			t.Fatalf("%s: %v", row.Name, err)
+		}
+		if s := graph.ShapeOf(p.Outputs[0].Node); !s.Equal(c.Student.Shape) {
+			t.Errorf("%s: it deploys logits %v, not %v", row.Name, s, c.Student.Shape)
+		}
+		for _, l := range p.Stored {
+			if !slices.ContainsFunc(training.Stored, func(m graph.Leaf) bool { return m.Name == l.Name && m.Shape.Equal(l.Shape) }) {
+				t.Errorf("%s: it deploys %s of %v, which was not trained", row.Name, l.Name, l.Shape)
+			}
+		}
 	}
 }
 
@@ -281,9 +351,13 @@ func TestSumNamesEachTermAndItsKnobs(t *testing.T) {
 		{Name: "kd", Loss: &losses.KD{Temperature: 4}, Weight: 2},
 		{Name: "kd2", Loss: &losses.KD{Temperature: 1}, Weight: 0},
 	}
-	p := program(t, terms, 4, 5)
-	knobs := map[string]float32{}
-	inputs := 0
+	p, err := graph.Build(graph.Training, func(g *graph.Graph) {
+		g.Output("sum", losses.Sum(g, g.Input("student", graph.Float32, 4, 5), terms))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	knobs, inputs := map[string]float32{}, 0
 	for _, l := range p.Inputs {
 		if l.Knob {
 			knobs[l.Name] = l.Default
@@ -298,12 +372,31 @@ func TestSumNamesEachTermAndItsKnobs(t *testing.T) {
 	if inputs != 3 { // student, labels, teacher: shared by the losses
 		t.Errorf("%d inputs, want 3", inputs)
 	}
-	g := readGoldens(t)[0]
-	out := onTape(t, p, map[string]graph.Array{
-		"student":           {Shape: graph.Shape{4, 5}, F: g.Student},
-		losses.TeacherInput: {Shape: graph.Shape{4, 5}, F: g.Teacher},
-		losses.LabelsInput:  {Shape: graph.Shape{4}, I: g.Labels},
+	student, teacher := waves(3, 0, 4, 5), waves(4, 1, 4, 5)
+	out, err := verify.Tape(p, map[string]graph.Array{
+		"student":           {Shape: student.Shape, F: student.Data},
+		losses.TeacherInput: {Shape: teacher.Shape, F: teacher.Data},
+		losses.LabelsInput:  {Shape: graph.Shape{4}, I: []int64{0, 1, 2, 3}},
 	})
-	near(t, "value", out["value"].F, []float64{0.5*g.Losses["ce"].Value + 2*g.Losses["kd_t4"].Value}, 1e-9)
-	near(t, "kd2", out["kd2"].F, []float64{g.Losses["kd_t1"].Value}, 1e-9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.5*out["ce"].F[0] + 2*out["kd"].F[0]
+	if got := out["sum"].F[0]; !(math.Abs(got-sum) <= 1e-9) || out["kd"].F[0] == out["kd2"].F[0] {
+		t.Errorf("the sum is %v, its terms make %v; they are %v", got, sum, out)
+	}
+}
+
+func TestLossThatLacksWhatItNeedsIsNamed(t *testing.T) {
+	for want, ask := range map[string]func(in losses.In){
+		"loss hint: it compares inner tensors: name them": func(in losses.In) { in.Pairs() },
+		"loss hint: it needs the weight of the teacher's": func(in losses.In) { in.Classifier() },
+	} {
+		_, err := graph.Build(graph.Training, func(g *graph.Graph) {
+			ask(losses.NewInputs(g, g.Input("student", graph.Float32, 4, 5)).For(losses.Weighted{Name: "hint"}))
+		})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
 }

@@ -28,6 +28,10 @@ type model struct {
 	inner  string   // the tensor that goes into a final softmax, where there is one, else the output
 	kind   string   // of the output, as the graph has it: "logits", "softmax", "log_softmax"
 	taps   []string // resolved globs
+
+	classifier    onnx.Classifier // of inner
+	notClassifier error           // why there is none
+	norms         map[string]Norm // of taps that a batch norm gives
 }
 
 func readModel(path string, taps []string) (model, error) {
@@ -72,6 +76,16 @@ func (m *model) examine(file *onnx.Model, taps []string) (err error) {
 			}
 		}
 	}
+	m.norms = map[string]Norm{}
+	for _, name := range m.taps {
+		if gamma, beta, ok := file.Norm(name); ok {
+			m.norms[name] = Norm{gamma.F, beta.F}
+		}
+	}
+	if alone, err = file.Only(m.inner); err != nil {
+		return err
+	}
+	m.classifier, m.notClassifier = alone.Classifier()
 	run, err := file.Only(append([]string{m.output, m.inner}, m.taps...)...)
 	if err != nil {
 		return err

@@ -25,6 +25,10 @@ func (t *Teacher) probe() error {
 	if err != nil {
 		return t.explain(err)
 	}
+	t.shapes = make(map[string]graph.Shape, len(t.model.taps))
+	for _, name := range t.model.taps {
+		t.shapes[name] = got[name].Shape[1:]
+	}
 	out, inner := got[t.model.output], got[t.model.inner]
 	t.classes = out.Shape[1:].Size()
 	if !isRow(out.Shape) || t.classes < 2 {

@@ -13,6 +13,8 @@ import (
 	"distill/data"
 	"distill/internal/hint"
 	"distill/runtime"
+	"distill/runtime/graph"
+	"distill/runtime/graph/onnx"
 )
 
 // Teacher is a classifier that never changes. Its methods may be called by one goroutine at a time.
@@ -25,9 +27,10 @@ type Teacher struct {
 	buffer     []float32 // the input of a run, reused
 
 	classes int
-	output  string // what the file gives: "logits", "softmax" or "log_softmax"
-	source  string // the tensor that logits are read from
-	log     bool   // whether that holds probabilities
+	output  string                 // what the file gives: "logits", "softmax" or "log_softmax"
+	source  string                 // the tensor that logits are read from
+	log     bool                   // whether that holds probabilities
+	shapes  map[string]graph.Shape // of taps, for one image
 }
 
 // Open reads the file, which it never changes, and readies it to run on a number of threads, 0 meaning all that
@@ -179,6 +182,26 @@ func (t *Teacher) Output() string { return t.output }
 
 // Taps names the tensors that [Teacher.Forward] gives beside the logits: what the globs matched, in their order, each once.
 func (t *Teacher) Taps() []string { return slices.Clone(t.model.taps) }
+
+// TapShape is the shape of a tap for one image, without the axis of the batch, as a run gave it; nil for what is no tap.
+func (t *Teacher) TapShape(name string) graph.Shape { return t.shapes[name].Clone() }
+
+// Norm is a batch norm's scale γ and shift β, [C] each, as the file has them.
+type Norm struct{ Gamma, Beta []float32 }
+
+// TapNorm is that of the batch norm that gives a tap; ok is false where another operator does.
+func (t *Teacher) TapNorm(name string) (n Norm, ok bool) {
+	n, ok = t.model.norms[name]
+	return n, ok
+}
+
+// Classifier is the dense layer that gives the logits; the error says why the file has none that can be read.
+func (t *Teacher) Classifier() (onnx.Classifier, error) {
+	if t.source != t.model.inner {
+		return onnx.Classifier{}, fmt.Errorf("teacher: find the classifier of %s: its output is %s, not the logits of a layer", t.Path(), t.output)
+	}
+	return t.model.classifier, t.model.notClassifier
+}
 
 // Check reports whether the teacher fits a data set: as many classes, in the same order as far as the file names them, and
 // images of c×h×w that it takes. The error says what to change.

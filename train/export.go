@@ -101,12 +101,15 @@ func (run *Run) Export(path string) (Parity, error) {
 
 // model lowers the student for inference; the batch it is built at leaves no trace.
 func (run *Run) model(batch int) (*onnx.Model, error) {
-	p, err := run.Recipe.inference(run.State.Image, len(run.State.Classes), batch)
+	p, err := run.Recipe.inference(run.State.Image, len(run.State.Classes), batch, lend(run.Teacher))
 	if err != nil {
 		return nil, err
 	}
 	m, err := onnx.Lower(p, onnx.Lowering{Store: run.Store, Batch: "batch"})
 	if err != nil {
+		return nil, err
+	}
+	if m, err = m.Only(logitsOutput); err != nil { // a loss that is deployed leaves out the student's own classifier
 		return nil, err
 	}
 	if _, err := m.FoldBatchNorm(); err != nil {

@@ -7,14 +7,16 @@ import (
 	"time"
 
 	"distill/data"
+	"distill/runtime/graph"
 	"distill/teacher"
 )
 
 // item is a batch ready for a step.
 type item struct {
 	batch   data.Batch
-	input   []float32 // [N,C,H,W], preprocessed for the student
-	teacher []float32 // [N,K], the teacher's logits; nil without a teacher
+	input   []float32               // [N,C,H,W], preprocessed for the student
+	teacher []float32               // [N,K], the teacher's logits; nil without a teacher
+	taps    map[string]graph.Tensor // [N,…] each, the teacher's inner tensors by name
 	err     error
 }
 
@@ -94,7 +96,7 @@ func (it *item) ask(t *teacher.Teacher) {
 		it.err = fmt.Errorf("train: teacher's forward pass: %w", err)
 		return
 	}
-	it.teacher = append(it.teacher[:0], out.Logits...)
+	it.teacher, it.taps = append(it.teacher[:0], out.Logits...), out.Taps
 }
 
 // next waits for the next batch; false means there are no more. The batch is the caller's until it gives it back.

@@ -1,7 +1,6 @@
 package train
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -15,9 +14,14 @@ import (
 )
 
 // Open prepares a run: it opens data and teacher and checks that they fit, builds and compiles the programs, and makes the
-// weights or loads them. The run must be closed.
+// weights or loads them. The run's recipe is a copy of r in which nothing is left open. The run must be closed.
 func Open(r *Recipe, opts Options) (_ *Run, err error) {
-	run := &Run{Recipe: r, Folder: Folder(r.Output), opts: opts}
+	resolved := *r // what is settled here does not show in the caller's
+	resolved.Losses = slices.Clone(r.Losses)
+	for i, t := range r.Losses {
+		resolved.Losses[i].Taps = slices.Clone(t.Taps)
+	}
+	run := &Run{Recipe: &resolved, Folder: Folder(r.Output), opts: opts}
 	defer func() {
 		if err != nil {
 			run.Close()
@@ -30,6 +34,12 @@ func Open(r *Recipe, opts Options) (_ *Run, err error) {
 		return nil, err
 	}
 	if err := run.openTeacher(); err != nil {
+		return nil, err
+	}
+	if err := run.Recipe.Student.Arch.Validate(); err != nil {
+		return nil, fmt.Errorf("train: student %s: %w", r.Student.Name, err)
+	}
+	if err := run.pair(); err != nil {
 		return nil, err
 	}
 	if err := run.build(); err != nil {
@@ -60,8 +70,8 @@ func Open(r *Recipe, opts Options) (_ *Run, err error) {
 	return run, run.begin()
 }
 
-// Reopen readies what a folder's run came to, its "last" or "best" checkpoint, for Evaluate and Export. The teacher is not
-// opened. Overrides are as in LoadRecipe; they may move the data, for example.
+// Reopen readies what a folder's run came to, its "last" or "best" checkpoint, for Evaluate and Export. The teacher is opened
+// only where a loss deploys a part of it. Overrides are as in LoadRecipe; they may move the data, for example.
 func Reopen(folder, which string, overrides []string) (_ *Run, err error) {
 	f := Folder(folder)
 	r, err := LoadRecipe(f.path(recipeFile), overrides)
@@ -87,7 +97,15 @@ func Reopen(folder, which string, overrides []string) (_ *Run, err error) {
 	if err := run.sameData(); err != nil {
 		return nil, err
 	}
-	if run.phases, err = r.phases(run.State.Image, len(run.State.Classes), run.Splits.Train); err != nil {
+	if r.deploys() {
+		if err := run.openTeacher(); err != nil {
+			return nil, err
+		}
+		if err := run.sameTeacher(f.path(lastFile)); err != nil {
+			return nil, err
+		}
+	}
+	if run.phases, err = r.phases(run.State.Image, len(run.State.Classes), run.Splits.Train, lend(run.Teacher)); err != nil {
 		return nil, err
 	}
 	if err := run.complete(); err != nil {
@@ -103,6 +121,15 @@ func (run *Run) sameData() error {
 		return fmt.Errorf("train: %s has other classes or another image size than the checkpoint in %s", run.Recipe.Data.Source, run.Folder)
 	}
 	return nil
+}
+
+// sameTeacher checks that an open teacher is that of the checkpoint at path.
+func (run *Run) sameTeacher(path string) error {
+	if run.Teacher == nil || run.Teacher.SHA256() == run.State.TeacherSHA256 {
+		return nil
+	}
+	return hint.Wrap(fmt.Errorf("train: %s was made with another teacher than %s", path, run.Recipe.Teacher.Model),
+		"put the teacher's file back, or start anew with another --output")
 }
 
 // complete makes the loaded state's phase the current one and checks that it fits and finds all it reads in the store.
@@ -135,7 +162,7 @@ func (run *Run) openTeacher() error {
 		return nil
 	}
 	o := r.Teacher
-	o.Channels = c
+	o.Channels, o.Taps = c, r.tapped()
 	t, err := teacher.Open(o, r.Preprocess, run.Threads.Teacher)
 	if err != nil {
 		return err
@@ -173,17 +200,13 @@ func (run *Run) rehearse() error {
 }
 
 func (run *Run) build() error {
-	r := run.Recipe
-	if err := r.Student.Arch.Validate(); err != nil {
-		return fmt.Errorf("train: student %s: %w", r.Student.Name, err)
-	}
 	var err error
-	if run.phases, err = r.phases(run.image(), len(run.Splits.Train.Classes()), run.Splits.Train); err != nil {
+	if run.phases, err = run.Recipe.phases(run.image(), len(run.Splits.Train.Classes()), run.Splits.Train, lend(run.Teacher)); err != nil {
 		return err
 	}
 	for _, ph := range run.phases {
 		if ph.NeedsTeacher && run.Teacher == nil {
-			return hint.Wrap(errors.New("train: a loss needs a teacher and the recipe names none"), "set teacher.model, or --teacher")
+			return errNoTeacher()
 		}
 	}
 	return nil
@@ -243,9 +266,8 @@ func (run *Run) resume() (err error) {
 	if err := sameRecipe(path, run.State.Recipe, text); err != nil {
 		return err
 	}
-	if run.Teacher != nil && run.Teacher.SHA256() != run.State.TeacherSHA256 {
-		return hint.Wrap(fmt.Errorf("train: %s was made with another teacher than %s", path, run.Recipe.Teacher.Model),
-			"put the teacher's file back, or start anew with another --output")
+	if err := run.sameTeacher(path); err != nil {
+		return err
 	}
 	if err := run.sameData(); err != nil {
 		return err

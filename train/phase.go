@@ -2,6 +2,7 @@ package train
 
 import (
 	"fmt"
+	"slices"
 
 	"distill/data"
 	"distill/internal/hint"
@@ -22,13 +23,12 @@ const (
 // Phase is a part of a run with programs, a source and an end of its own; all phases share one store. Programs are compiled
 // only between phases; inside one, what changes from step to step is a knob.
 type Phase struct {
-	Step   *graph.Program // forward, backward and update
-	Eval   *graph.Program // the same network for inference
-	Loader *data.Loader   // of the batches it trains on
-	Epochs int
-	Terms  []string // outputs of Step that are the unweighted losses, in the recipe's order
-	// NeedsTeacher and NeedsLabels say which inputs the losses asked for.
-	NeedsTeacher, NeedsLabels bool
+	Step         *graph.Program // forward, backward and update
+	Eval         *graph.Program // the same network for inference
+	Loader       *data.Loader   // of the batches it trains on
+	Epochs       int
+	Terms        []string // outputs of Step that are the unweighted losses, in the recipe's order
+	NeedsTeacher bool     // the losses asked for its logits or its inner tensors
 }
 
 // steps is the phase's length.
@@ -38,8 +38,8 @@ func (ph *Phase) steps() int { return ph.Epochs * ph.Loader.Steps() }
 type image [3]int
 
 // phases are what the recipe's run consists of, in order.
-func (r *Recipe) phases(in image, classes int, train data.Source) ([]*Phase, error) {
-	ph, err := r.distillation(in, classes, train)
+func (r *Recipe) phases(in image, classes int, train data.Source, l lent) ([]*Phase, error) {
+	ph, err := r.distillation(in, classes, train, l)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func (r *Recipe) phases(in image, classes int, train data.Source) ([]*Phase, err
 }
 
 // distillation is the phase that trains a recipe's student.
-func (r *Recipe) distillation(in image, classes int, train data.Source) (*Phase, error) {
+func (r *Recipe) distillation(in image, classes int, train data.Source, l lent) (*Phase, error) {
 	ph := &Phase{Epochs: r.Epochs}
 	ph.Loader = &data.Loader{Source: train, Batch: r.Batch, Seed: r.Seed, Augment: r.Data.Augment, Shuffle: true, DropLast: true}
 	if ph.Loader.Steps() == 0 {
@@ -57,25 +57,36 @@ func (r *Recipe) distillation(in image, classes int, train data.Source) (*Phase,
 		ph.Terms = append(ph.Terms, t.Name)
 	}
 	var err error
-	if ph.Step, err = r.Training(in, classes); err != nil {
+	if ph.Step, err = r.training(in, classes, l); err != nil {
 		return nil, err
 	}
+	taps := r.tapped()
 	for _, l := range ph.Step.Inputs {
-		ph.NeedsTeacher = ph.NeedsTeacher || l.Name == losses.TeacherInput
-		ph.NeedsLabels = ph.NeedsLabels || l.Name == losses.LabelsInput
+		isTap := func(tensor string) bool { return l.Name == tapInput(tensor) }
+		ph.NeedsTeacher = ph.NeedsTeacher || l.Name == losses.TeacherInput || slices.ContainsFunc(taps, isTap)
 	}
-	ph.Eval, err = r.inference(in, classes, r.Batch)
+	ph.Eval, err = r.inference(in, classes, r.Batch, l)
 	return ph, err
 }
 
 // Training describes the step that trains the recipe's student on r.Batch images of shape C, H, W: forward, backward and
-// update. Its first input is the images, preprocessed; its outputs are the logits, the loss and the losses that it sums.
+// update. Its first input is the images, preprocessed; its outputs are the logits, the loss and the losses that it sums, which
+// must be on logits alone.
 func (r *Recipe) Training(in [3]int, classes int) (*graph.Program, error) {
+	return r.training(in, classes, lent{})
+}
+
+// training is Training with what a teacher lends.
+func (r *Recipe) training(in image, classes int, l lent) (*graph.Program, error) {
 	p, err := graph.Build(graph.Training, func(g *graph.Graph) {
 		x := g.Input(imagesInput, graph.Float32, r.Batch, in[0], in[1], in[2])
 		model := r.Student.Arch.Build(g, x, classes)
 		g.Output(logitsOutput, model.Logits)
-		cost := losses.Sum(g, model.Logits, r.weighted())
+		terms := r.terms(g, model, l)
+		if slices.ContainsFunc(terms, isDeployed) {
+			g.Idle(model.Logits) // the student's own classifier is not exported
+		}
+		cost := losses.Sum(g, model.Logits, terms)
 		g.Output(lossOutput, cost)
 		grads := g.Grad(cost)
 		if r.ClipNorm > 0 {
@@ -95,7 +106,7 @@ func (r *Recipe) weighted() []losses.Weighted {
 	terms := make([]losses.Weighted, len(r.Losses))
 	seen := map[string]int{}
 	for i, t := range r.Losses {
-		terms[i] = losses.Weighted{Name: t.Name, Loss: t.Loss, Weight: t.Weight}
+		terms[i] = losses.Weighted{Name: t.Name, Loss: t.Loss, Weight: t.Weight, Standardize: t.Standardize}
 		if seen[t.Name]++; seen[t.Name] > 1 {
 			terms[i].Name = fmt.Sprintf("%s%d", t.Name, seen[t.Name])
 		}
@@ -103,11 +114,28 @@ func (r *Recipe) weighted() []losses.Weighted {
 	return terms
 }
 
-// inference is the student for inference at a batch size.
-func (r *Recipe) inference(in image, classes, batch int) (*graph.Program, error) {
+// isDeployed reports whether a loss keeps a part of its own at export.
+func isDeployed(t losses.Weighted) bool {
+	_, ok := t.Loss.(losses.Deployed)
+	return ok
+}
+
+// deploys reports whether a loss of the recipe does: then a program for inference needs what the teacher lends.
+func (r *Recipe) deploys() bool { return slices.ContainsFunc(r.weighted(), isDeployed) }
+
+// inference is the student for inference at a batch size, with what a loss deploys in it.
+func (r *Recipe) inference(in image, classes, batch int, l lent) (*graph.Program, error) {
 	p, err := graph.Build(graph.Inference, func(g *graph.Graph) {
 		x := g.Input(imagesInput, graph.Float32, batch, in[0], in[1], in[2])
-		g.Output(logitsOutput, r.Student.Arch.Build(g, x, classes).Logits)
+		model := r.Student.Arch.Build(g, x, classes)
+		logits := model.Logits
+		for i, t := range r.terms(g, model, l) {
+			if i > 0 {
+				graph.Fail("loss "+t.Name, nil, "a network can be deployed with the part of one loss only")
+			}
+			logits = t.Loss.(losses.Deployed).Deploy(losses.NewInputs(g, model.Logits).For(t))
+		}
+		g.Output(logitsOutput, logits)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("train: build %s: %w", r.Student.Name, err)

@@ -9,6 +9,8 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
+	"strings"
 
 	"distill/data"
 	"distill/internal/hint"
@@ -16,6 +18,7 @@ import (
 	"distill/losses"
 	"distill/runtime"
 	"distill/student"
+	"distill/student/adapter"
 	"distill/teacher"
 	"distill/train/optim"
 	"distill/train/schedule"
@@ -79,24 +82,55 @@ func (Student) Choices() []string { return student.Names() }
 type Term struct {
 	Name   string      `yaml:"loss,choice"`
 	Loss   losses.Loss `yaml:",inline"`
-	Weight float32     `yaml:"weight"` // default 1
+	Weight float32     `yaml:"weight"` // default: that of the loss's row in losses.Table
+	// Standardize has each image's logits, student's and teacher's, brought to mean 0 and deviation 1 before the loss sees
+	// them (Sun et al. 2024, arXiv:2403.01427).
+	Standardize bool `yaml:"standardize"`
+	// Taps are the inner tensors that the loss compares, from input to output. Where there are none and the loss wants some,
+	// Open chooses them: see propose.
+	Taps []Tap `yaml:"taps"`
 }
 
-// SetDefaults gives a term its weight of 1.
-func (t *Term) SetDefaults() { t.Weight = 1 }
+// Tap is an inner tensor of the student and one of the teacher.
+type Tap struct {
+	Student string `yaml:"student"` // a tap of the student's architecture
+	Teacher string `yaml:"teacher"` // a tensor of the teacher's file, as distill inspect lists them
+	// Adapter brings the student's tensor to the teacher's shape: one of package adapter, "auto" to choose one by the shapes, or
+	// "none". Default: the loss's own.
+	Adapter string `yaml:"adapter"`
+}
 
-// Choose is the default of a loss.
-func (Term) Choose(name string) any {
-	for _, row := range losses.Table {
-		if row.Name == name {
-			return row.New()
-		}
+// Validate wants both sides and an adapter that exists.
+func (t Tap) Validate() error {
+	if t.Student == "" || t.Teacher == "" {
+		return errors.New("a tap names a tensor of the student and one of the teacher")
+	}
+	known := append(adapter.Names(), autoAdapter, noAdapter, "")
+	if !slices.Contains(known, t.Adapter) {
+		return fmt.Errorf("adapter must be %s or none, not %q", strings.Join(known[:len(known)-2], ", "), t.Adapter)
 	}
 	return nil
 }
 
+// term is a loss with its defaults.
+func term(name string) Term {
+	var t Term
+	t.Name, t.Loss = name, t.Choose(name).(losses.Loss)
+	return t
+}
+
+// Choose is the default of a loss; it gives the term the loss's weight, too.
+func (t *Term) Choose(name string) any {
+	row, ok := losses.Lookup(name)
+	if !ok {
+		return nil
+	}
+	t.Weight = row.Weight
+	return row.New()
+}
+
 // Choices lists the losses.
-func (Term) Choices() []string {
+func (*Term) Choices() []string {
 	var names []string
 	for _, row := range losses.Table {
 		names = append(names, row.Name)
@@ -157,11 +191,9 @@ func NewRecipe() *Recipe {
 		Data:       data.Options{Augment: data.Augment{Crop: 4, Flip: true}},
 		Preprocess: pre,
 		Schedule:   schedule.Schedule{Name: "cosine", Curve: schedule.Cosine{}},
-		Losses: []Term{
-			{Name: "ce", Loss: Term{}.Choose("ce").(losses.Loss), Weight: 0.1},
-			{Name: "kd", Loss: Term{}.Choose("kd").(losses.Loss), Weight: 0.9},
-		},
+		Losses:     []Term{term("ce"), term("kd")},
 	}
+	r.Losses[0].Weight, r.Losses[1].Weight = 0.1, 0.9
 	r.Student.Name, r.Student.Arch = "resnet8", Student{}.Choose("resnet8").(student.Arch)
 	r.Optimizer = Optimizer{Name: "sgd", Method: Optimizer{}.Choose("sgd").(optim.Optimizer), LR: 0.1}
 	return r
@@ -214,9 +246,7 @@ func ParseRecipe(src []byte, name string, overrides []string) (*Recipe, error) {
 }
 
 // labelsOnly is cross-entropy alone.
-func labelsOnly() []Term {
-	return []Term{{Name: "ce", Loss: Term{}.Choose("ce").(losses.Loss), Weight: 1}}
-}
+func labelsOnly() []Term { return []Term{term("ce")} }
 
 // check finds what no single section can see.
 func (r *Recipe) check() error {

@@ -48,6 +48,7 @@ type Run struct {
 	phase  *Phase // the current one, whose programs these are
 	step   runtime.Step
 	eval   runtime.Step
+	hosts  []host     // parts of losses outside the graph
 	turn   sync.Mutex // of the step or the teacher, which both use all threads
 }
 
@@ -70,6 +71,9 @@ func (run *Run) enter() (err error) {
 		return err
 	}
 	if err := run.phase.Step.Fill(run.Store, run.Recipe.Seed); err != nil {
+		return err
+	}
+	if err := run.openHosts(); err != nil {
 		return err
 	}
 	opts := runtime.Options{Threads: run.Threads.Student, Spin: true}
@@ -144,32 +148,23 @@ func (run *Run) train(ctx context.Context) error {
 
 // update runs one step and adds its losses to the epoch's sums.
 func (run *Run) update(it *item) (lr float64, err error) {
-	r, steps := run.Recipe, run.phase.Loader.Steps()
-	lr = r.Optimizer.LR * r.Schedule.At(run.State.Step, steps, run.phase.steps())
-	shape := run.phase.Step.Inputs[0].Shape
-	in := map[string]graph.Tensor{
-		imagesInput: graph.Floats(it.input, shape...),
-		lrKnob:      graph.Scalar(float32(lr)),
+	r := run.Recipe
+	lr = r.Optimizer.LR * r.Schedule.At(run.State.Step, run.phase.Loader.Steps(), run.phase.steps())
+	in, err := run.inputs(it)
+	if err != nil {
+		return 0, err
 	}
-	if run.phase.NeedsLabels {
-		in[losses.LabelsInput] = graph.Ints(it.batch.Y, len(it.batch.Y))
-	}
-	if run.phase.NeedsTeacher {
-		in[losses.TeacherInput] = graph.Floats(it.teacher, shape[0], len(run.State.Classes))
-	}
-	for _, l := range run.phase.Step.Inputs {
-		if l.Keep > 0 {
-			in[l.Name] = l.Draw(r.Seed, run.State.Step)
-		}
-	}
-	for name, v := range r.Optimizer.Method.Knobs(run.State.Step) {
-		in[name] = graph.Scalar(v)
-	}
+	in[lrKnob] = graph.Scalar(float32(lr))
 	run.turn.Lock()
 	out, err := run.step.Run(in)
 	run.turn.Unlock()
 	if err != nil {
 		return 0, err
+	}
+	for _, h := range run.hosts {
+		if err := h.take(run.phase.Step, out); err != nil {
+			return 0, err
+		}
 	}
 	// The terms first: they say more than their sum. In Sums the sum comes first.
 	for i, name := range append(append([]string(nil), run.phase.Terms...), lossOutput) {
@@ -182,6 +177,49 @@ func (run *Run) update(it *item) (lr float64, err error) {
 	run.State.Count++
 	run.State.Step++
 	return lr, nil
+}
+
+// inputs are a step's, but for the learning rate. Those that the program does not have are left unread.
+func (run *Run) inputs(it *item) (map[string]graph.Tensor, error) {
+	r, step, program := run.Recipe, run.State.Step, run.phase.Step
+	shape := program.Inputs[0].Shape
+	index := make([]int64, len(it.batch.Index))
+	for i, n := range it.batch.Index {
+		index[i] = int64(n)
+	}
+	in := map[string]graph.Tensor{
+		imagesInput:        graph.Floats(it.input, shape...),
+		losses.LabelsInput: graph.Ints(it.batch.Y, len(it.batch.Y)),
+		losses.IndexInput:  graph.Ints(index, len(index)),
+	}
+	if run.phase.NeedsTeacher {
+		in[losses.TeacherInput] = graph.Floats(it.teacher, shape[0], len(run.State.Classes))
+		for name, t := range it.taps {
+			in[tapInput(name)] = t
+		}
+	}
+	for _, l := range program.Inputs {
+		if l.Keep > 0 {
+			in[l.Name] = l.Draw(r.Seed, step)
+		}
+	}
+	for name, v := range r.Optimizer.Method.Knobs(step) {
+		in[name] = graph.Scalar(v)
+	}
+	at := losses.Progress{Epoch: step/run.phase.Loader.Steps() + 1, Epochs: run.phase.Epochs}
+	for _, t := range r.weighted() {
+		if scheduled, ok := t.Loss.(losses.Scheduled); ok {
+			for name, v := range scheduled.Knobs(at) {
+				in[t.Name+"."+name] = graph.Scalar(v)
+			}
+		}
+	}
+	for _, h := range run.hosts {
+		if err := h.feed(in, step, index, it.batch.Y); err != nil {
+			return nil, err
+		}
+	}
+	return in, nil
 }
 
 // endEpoch measures the student on val and saves.

@@ -3,16 +3,22 @@ package train
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"distill/internal/atomicfile"
 	"distill/internal/safetensors"
+	"distill/losses"
 	"distill/runtime/graph"
 )
 
-// SaveWeights writes the parameters and running statistics as safetensors, under PyTorch's names.
+// SaveWeights writes the student's parameters and running statistics as safetensors, under PyTorch's names; what losses train
+// of their own is left out.
 func SaveWeights(path string, s *graph.Store) error {
 	tensors := map[string]graph.Tensor{}
 	for _, name := range s.Names(graph.Param, graph.State) {
+		if isLosses(name) {
+			continue
+		}
 		tensors[name], _ = s.Tensor(name)
 	}
 	err := atomicfile.Write(path, func(w io.Writer) error {
@@ -24,7 +30,10 @@ func SaveWeights(path string, s *graph.Store) error {
 	return nil
 }
 
-// loadWeights puts a safetensors file's tensors under the names of a program's parameters and running statistics. Every
+// isLosses reports whether a stored tensor belongs to a loss.
+func isLosses(name string) bool { return strings.HasPrefix(name, losses.Prefix("")) }
+
+// loadWeights puts a safetensors file's tensors under the names of the student's parameters and running statistics. Every
 // one of them must be there with its shape; what else is in the file (num_batches_tracked, say) is left.
 func loadWeights(s *graph.Store, p *graph.Program, path string) error {
 	f, err := safetensors.ReadFile(path)
@@ -32,7 +41,7 @@ func loadWeights(s *graph.Store, p *graph.Program, path string) error {
 		return fmt.Errorf("train: load weights: %w", err)
 	}
 	for _, l := range p.Stored {
-		if l.Kind == graph.Moment {
+		if l.Kind == graph.Moment || isLosses(l.Name) {
 			continue
 		}
 		t, ok := f.Tensors[l.Name]

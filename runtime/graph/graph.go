@@ -70,6 +70,7 @@ type Graph struct {
 	outputs        []Named
 	updates        []Named
 	names          map[string]bool
+	idle           []*G.Node
 	differentiated bool
 }
 
@@ -122,6 +123,16 @@ func (g *Graph) Input(name string, t DType, shape ...int) *G.Node {
 	l := g.leaf(Leaf{Name: name, DType: t, Shape: Shape(shape).Clone()})
 	g.inputs = append(g.inputs, l)
 	return l.Node
+}
+
+// Shared is Input for a value that several parts of a program read: asking for it again, in the same shape, gives the same node.
+func (g *Graph) Shared(name string, t DType, shape ...int) *G.Node {
+	for _, l := range g.inputs {
+		if l.Name == name && l.DType == t && l.Shape.Equal(shape) {
+			return l.Node
+		}
+	}
+	return g.Input(name, t, shape...)
 }
 
 // Knob is an input of rank 0 that may differ from step to step (a learning rate, a temperature); a run that does not
@@ -214,16 +225,23 @@ type Gradient struct {
 	Grad  *G.Node
 }
 
-// Grad differentiates a scalar with respect to every Param so far, in order of declaration; each must have a part in it.
-// A graph can be differentiated once.
+// Idle lets what n is made of have no part in the cost: Grad then leaves out the parameters that are not reached.
+func (g *Graph) Idle(n *G.Node) { g.idle = append(g.idle, n) }
+
+// Grad differentiates a scalar with respect to every Param so far, in order of declaration; each must have a part in it,
+// unless it makes what Idle names. A graph can be differentiated once.
 func (g *Graph) Grad(cost *G.Node) []Gradient {
 	var params []Leaf
 	reached := map[*G.Node]bool{}
 	for _, n := range sorted(g.g, []*G.Node{cost}) {
 		reached[n] = true
 	}
+	idle := map[*G.Node]bool{}
+	for _, n := range sorted(g.g, g.idle) {
+		idle[n] = true
+	}
 	for _, l := range g.stored {
-		if l.Kind != Param {
+		if l.Kind != Param || idle[l.Node] && !reached[l.Node] {
 			continue
 		}
 		if !reached[l.Node] {

@@ -1,0 +1,4 @@
+package losses
+
+// ownRows are the losses that were first published here.
+var ownRows = []Row{}

@@ -1,0 +1,4 @@
+package losses
+
+// relationRows are the losses on how the samples of a batch relate.
+var relationRows = []Row{}

@@ -1,0 +1,88 @@
+package verify_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"distill/internal/hint"
+	"distill/losses"
+	"distill/losses/verify"
+	"distill/runtime"
+)
+
+func TestMain(m *testing.M) {
+	if err := runtime.Init(""); err != nil {
+		fmt.Fprintf(os.Stderr, "%v\n%s\n", err, hint.Of(err))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+func goldens(t *testing.T) []verify.Case {
+	t.Helper()
+	cases, err := verify.Goldens()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cases
+}
+
+func TestLossesEqualPyTorch(t *testing.T) {
+	for _, c := range goldens(t) {
+		t.Run(c.Loss+"/"+c.Variant+"/"+c.Case, func(t *testing.T) {
+			r, err := verify.Run(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !r.Pass {
+				t.Error(r.Reason)
+			}
+		})
+	}
+}
+
+func TestEveryLossHasAGoldenOfItsDefaults(t *testing.T) {
+	cases := goldens(t)
+	for _, row := range losses.Table {
+		if !slices.ContainsFunc(cases, func(c verify.Case) bool { return c.Loss == row.Name && c.Variant == "default" }) {
+			t.Errorf("%s has none", row.Name)
+		}
+	}
+}
+
+func TestWrongGoldenDoesNotPass(t *testing.T) {
+	for what, spoil := range map[string]func(c *verify.Case){
+		"value":                func(c *verify.Case) { c.Value += 1e-4 },
+		"student":              func(c *verify.Case) { c.Gradients["student"][3] += 1e-4 },
+		"elements of gradient": func(c *verify.Case) { c.Gradients["student"] = c.Gradients["student"][1:] },
+		"params.none":          func(c *verify.Case) { c.Gradients["params.none"] = []float64{0} },
+		"golden has none":      func(c *verify.Case) { delete(c.Gradients, "student") },
+	} {
+		c := goldens(t)[0]
+		spoil(&c)
+		if r, err := verify.Run(c); err != nil || r.Pass || r.Reason == "" {
+			t.Errorf("%s: %+v, %v", what, r, err)
+		}
+	}
+}
+
+func TestCaseThatCannotRunIsNamed(t *testing.T) {
+	for want, spoil := range map[string]func(c *verify.Case){
+		`there is no loss "none"`:         func(c *verify.Case) { c.Loss = "none" },
+		`unknown key "warmth"`:            func(c *verify.Case) { c.Settings = "warmth: 3" },
+		"has no value of labels":          func(c *verify.Case) { c.Labels = nil },
+		"does not read loss.ce.weight":    func(c *verify.Case) { c.Params = map[string]verify.Tensor{"weight": {}} },
+		"student as 3 elements":           func(c *verify.Case) { c.Student.Data = c.Student.Data[:3] },
+		"labels as 1 elements of shape":   func(c *verify.Case) { c.Labels = c.Labels[:1] },
+		"label_smoothing must be in 0..1": func(c *verify.Case) { c.Settings = "label_smoothing: 2" },
+	} {
+		c := goldens(t)[0]
+		spoil(&c)
+		if _, err := verify.Run(c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package teacher
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"distill/runtime"
+	"distill/runtime/graph"
+	"distill/runtime/graph/onnx"
+)
+
+// Tensor is a tensor inside a teacher that holds features of each image.
+type Tensor struct {
+	Name  string
+	Op    string      // that gives it
+	Shape graph.Shape // for one image, without the axis of the batch; rank 1 or more
+}
+
+// tried is how many images [Teacher.Tensors] runs where the file takes any number: all tensors are kept at once.
+const tried = 2
+
+// Tensors lists what can be tapped on the way to the logits, in the order of the file, the logits last: the tensors of float32
+// whose first axis is the batch. Their shapes are those of a run on noise, in a session of its own on a number of threads; o are
+// the options that the teacher was opened with.
+func (t *Teacher) Tensors(o Options, threads int) ([]Tensor, error) {
+	tensors, err := t.tensors(o, threads)
+	if err != nil {
+		return nil, fmt.Errorf("teacher: list the tensors of %s: %w", t.Path(), err)
+	}
+	return tensors, nil
+}
+
+func (t *Teacher) tensors(o Options, threads int) ([]Tensor, error) {
+	file, err := onnx.Read(t.Path())
+	if err != nil {
+		return nil, err
+	}
+	if file, err = file.Only(t.source); err != nil {
+		return nil, err
+	}
+	taps := file.Taps()
+	names := make([]string, len(taps))
+	for i, tap := range taps {
+		names[i] = tap.Tensor
+	}
+	if file, err = file.WithOutputs(names...); err != nil {
+		return nil, err
+	}
+	b, err := file.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	session, err := runtime.NewSession(b, runtime.Options{Threads: threads, Provider: runtime.Provider{Name: o.Provider, Options: o.ProviderOptions}})
+	if err != nil {
+		return nil, err
+	}
+	defer session.Close()
+	n := tried
+	if t.model.batch > 0 {
+		n = t.model.batch
+	} else if t.batch > 0 {
+		n = min(n, t.batch)
+	}
+	in := t.input(n)
+	rng := rand.New(rand.NewPCG(1, 1))
+	for i := range in.F {
+		in.F[i] = float32(rng.NormFloat64())
+	}
+	got, err := session.Run(map[string]graph.Tensor{t.model.input.Name: in})
+	if err != nil {
+		return nil, t.explain(err)
+	}
+	var tensors []Tensor
+	for _, tap := range taps {
+		v, ok := got[tap.Tensor]
+		if ok && v.F != nil && len(v.Shape) > 1 && v.Shape[0] == n {
+			tensors = append(tensors, Tensor{tap.Tensor, tap.Op, v.Shape[1:].Clone()})
+		}
+	}
+	return tensors, nil
+}
