@@ -53,6 +53,8 @@ type blocker struct {
 	twins   map[string]string        // name of the twin, by the plain value's
 	owed    map[string]bool          // plain values that only their twins hold
 	remade  map[string]string        // a second twin, for the backward pass: see again
+	kept    map[string]bool          // twins that are not made a second time
+	summed  map[string]string        // plain value that the maker of a twin adds
 	norms   map[string]normed        // of batchNorm, by the name of the mean
 	factors map[string]string        // what a gradient's twin must still be multiplied by, for each channel: see takesFactor
 }
@@ -111,7 +113,7 @@ func newBlocker(g *pb.GraphProto, shapes map[string]graph.Shape, block int) *blo
 		block: block, shapes: shapes,
 		readers: map[string][]*pb.NodeProto{}, ints: map[string][]int64{}, floats: map[string]float32{},
 		named: map[string]string{}, makers: map[string]*pb.NodeProto{}, twins: map[string]string{}, owed: map[string]bool{},
-		remade: map[string]string{}, norms: map[string]normed{}, factors: map[string]string{},
+		remade: map[string]string{}, kept: map[string]bool{}, summed: map[string]string{}, norms: map[string]normed{}, factors: map[string]string{},
 	}
 	for _, n := range g.Node {
 		for _, in := range n.Input {
