@@ -81,11 +81,12 @@ var layouts = map[string]func(b *blocker, n *pb.NodeProto) bool{
 
 // wholes are the operators of graph.BlockedDomain, which have no plain form.
 var wholes = map[string]func(b *blocker, n *pb.NodeProto){
-	"ConvGradW":      (*blocker).convGradW,
-	"ConvGradX":      (*blocker).convGradX,
-	"ConvGradXApart": (*blocker).convGradXApart,
-	"BatchNorm":      (*blocker).batchNorm,
-	"BatchNormGrad":  (*blocker).batchNormGrad,
+	"ConvGradW":       (*blocker).convGradW,
+	"ConvGradX":       (*blocker).convGradX,
+	"ConvGradXApart":  (*blocker).convGradXApart,
+	"ConvGradXPhases": (*blocker).convGradXPhases,
+	"BatchNorm":       (*blocker).batchNorm,
+	"BatchNormGrad":   (*blocker).batchNormGrad,
 }
 
 // needed drops the nodes that nothing reads: a batch norm's plain form asks for zeros that the blocked one does without.
