@@ -27,7 +27,7 @@ type epochRow struct {
 	Ours         float64 `json:"ours_ms"`
 	PyTorch      float64 `json:"pytorch_ms"`
 	Ratio        float64 `json:"ratio"`           // ours to PyTorch's
-	Wait         float64 `json:"wait_share"`      // of our time, spent waiting for data and teacher, 0..1
+	Wait         float64 `json:"wait_share"`      // of our time, in which step and teacher waited for data, 0..1
 	OursStart    float64 `json:"ours_start_s"`    // from the start of the process to the end of the first step
 	PyTorchStart float64 `json:"pytorch_start_s"` // the same, the interpreter's start included
 }
@@ -95,7 +95,7 @@ func epoch(ctx context.Context, o options, cifar string, out io.Writer) ([]epoch
 	}
 	var rows []epochRow
 	mine := spreadOf(perImage[0]).median
-	fmt.Fprintf(out, "%s, batch %d: distill %.3f ms an image, %.1f %% of it waiting; first step after %.2f s\n", epochName, epochBatch, mine, 100*wait, starts[0])
+	fmt.Fprintf(out, "%s, batch %d: distill %.3f ms an image, %.1f %% of it waiting for data; first step after %.2f s\n", epochName, epochBatch, mine, 100*wait, starts[0])
 	for i, layout := range []string{contiguous, channelsLast} {
 		theirs := spreadOf(perImage[1+i]).median
 		rows = append(rows, epochRow{

@@ -69,7 +69,7 @@ func (l *loop) step() (train.Event, error) {
 }
 
 // train takes settle steps untimed, of which some were made while nobody looked, and times n more. Both results are in
-// milliseconds; wait is the part of the time that the step waited for data and teacher.
+// milliseconds; wait is the part of the time in which step and teacher waited for data.
 func (l *loop) train(settle, n int) (ms, wait float64, err error) {
 	var from, to train.Event
 	for range settle {

@@ -15,7 +15,7 @@ type Event struct {
 	Loss   float64 // mean since the epoch began, like Terms
 	Terms  []Named // the unweighted losses
 	Speed  float64 // images a second since the epoch began or was resumed
-	Wait   float64 // share of that time spent waiting for data and teacher, 0..1
+	Wait   float64 // share of that time in which step and teacher waited for data, 0..1
 	ETA    time.Duration
 	Row    *Row // after an epoch's last step
 }

@@ -27,7 +27,38 @@ type feed struct {
 	free  chan *item // items whose buffers can be used again
 	stop  context.CancelFunc
 	done  chan struct{}
-	wait  time.Duration // spent in next
+	wait  time.Duration // spent in next for want of a loaded batch, not of the teacher's answer
+
+	loading stopwatch // the second stage waits for the first
+}
+
+// stopwatch counts time that one goroutine spends in something, for another to read.
+type stopwatch struct {
+	mu    sync.Mutex
+	total time.Duration
+	since time.Time // zero: not running
+}
+
+func (w *stopwatch) start() {
+	w.mu.Lock()
+	w.since = time.Now()
+	w.mu.Unlock()
+}
+
+func (w *stopwatch) stop() {
+	w.mu.Lock()
+	w.total += time.Since(w.since)
+	w.since = time.Time{}
+	w.mu.Unlock()
+}
+
+func (w *stopwatch) read() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.since.IsZero() {
+		return w.total
+	}
+	return w.total + time.Since(w.since)
 }
 
 // ahead is how many batches may be ready or in the making.
@@ -65,7 +96,9 @@ func newFeed(l *data.Loader, pre data.Preprocess, t *teacher.Teacher, turn sync.
 		defer close(f.done)
 		defer close(f.items)
 		for loaded := range queue {
+			f.loading.start()
 			it := <-loaded
+			f.loading.stop()
 			if ctx.Err() == nil && it.err == nil && t != nil {
 				turn.Lock()
 				it.ask(t)
@@ -101,9 +134,9 @@ func (it *item) ask(t *teacher.Teacher) {
 
 // next waits for the next batch; false means there are no more. The batch is the caller's until it gives it back.
 func (f *feed) next() (*item, bool) {
-	start := time.Now()
+	before := f.loading.read()
 	it, ok := <-f.items
-	f.wait += time.Since(start)
+	f.wait += f.loading.read() - before
 	return it, ok
 }
 

@@ -138,3 +138,30 @@ func (b brokenCIFAR) Read(i int, dst []float32) (int, error) {
 	}
 	return b.Source.Read(i, dst)
 }
+
+// slow takes a while for each sample.
+type slow struct{ source }
+
+func (s slow) Read(i int, dst []float32) (int, error) {
+	time.Sleep(2 * time.Millisecond)
+	return s.source.Read(i, dst)
+}
+
+func TestFeedWaitsForTheLoaderAlone(t *testing.T) {
+	l := loader(source{31, -1})
+	f := newFeed(l, data.DefaultPreprocess(), nil, nil, 0, 10, 1)
+	defer f.close()
+	time.Sleep(50 * time.Millisecond) // for the first batches, which nothing slows down
+	f.next()
+	if f.wait > 5*time.Millisecond {
+		t.Errorf("waited %v for a batch that was there", f.wait)
+	}
+
+	l.Source = slow{source{31, -1}}
+	g := newFeed(l, data.DefaultPreprocess(), nil, nil, 0, 10, 1)
+	defer g.close()
+	g.next()
+	if least := 3 * 2 * time.Millisecond; g.wait < least { // three samples, one after the other
+		t.Errorf("waited %v for a batch that took %v to load", g.wait, least)
+	}
+}

@@ -53,6 +53,8 @@ type blocker struct {
 	twins   map[string]string        // name of the twin, by the plain value's
 	owed    map[string]bool          // plain values that only their twins hold
 	remade  map[string]string        // a second twin, for the backward pass: see again
+	kept    map[string]bool          // twins that are not made a second time
+	summed  map[string]string        // plain value that the maker of a twin adds
 	norms   map[string]normed        // of batchNorm, by the name of the mean
 	factors map[string]string        // what a gradient's twin must still be multiplied by, for each channel: see takesFactor
 }
@@ -79,11 +81,12 @@ var layouts = map[string]func(b *blocker, n *pb.NodeProto) bool{
 
 // wholes are the operators of graph.BlockedDomain, which have no plain form.
 var wholes = map[string]func(b *blocker, n *pb.NodeProto){
-	"ConvGradW":      (*blocker).convGradW,
-	"ConvGradX":      (*blocker).convGradX,
-	"ConvGradXApart": (*blocker).convGradXApart,
-	"BatchNorm":      (*blocker).batchNorm,
-	"BatchNormGrad":  (*blocker).batchNormGrad,
+	"ConvGradW":       (*blocker).convGradW,
+	"ConvGradX":       (*blocker).convGradX,
+	"ConvGradXApart":  (*blocker).convGradXApart,
+	"ConvGradXPhases": (*blocker).convGradXPhases,
+	"BatchNorm":       (*blocker).batchNorm,
+	"BatchNormGrad":   (*blocker).batchNormGrad,
 }
 
 // needed drops the nodes that nothing reads: a batch norm's plain form asks for zeros that the blocked one does without.
@@ -111,7 +114,7 @@ func newBlocker(g *pb.GraphProto, shapes map[string]graph.Shape, block int) *blo
 		block: block, shapes: shapes,
 		readers: map[string][]*pb.NodeProto{}, ints: map[string][]int64{}, floats: map[string]float32{},
 		named: map[string]string{}, makers: map[string]*pb.NodeProto{}, twins: map[string]string{}, owed: map[string]bool{},
-		remade: map[string]string{}, norms: map[string]normed{}, factors: map[string]string{},
+		remade: map[string]string{}, kept: map[string]bool{}, summed: map[string]string{}, norms: map[string]normed{}, factors: map[string]string{},
 	}
 	for _, n := range g.Node {
 		for _, in := range n.Input {

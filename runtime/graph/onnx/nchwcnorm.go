@@ -139,7 +139,7 @@ func (b *blocker) takesFactor(dx string) bool {
 			return true
 		}
 		switch n.GetOpType() {
-		case "ConvGradX":
+		case "ConvGradX", "ConvGradXPhases":
 			return 4*b.shapes[n.Input[0]].Size() > b.shapes[dx].Size()
 		case "ConvGradW":
 			return 4*b.shapes[n.Output[0]].Size() > b.shapes[dx].Size()

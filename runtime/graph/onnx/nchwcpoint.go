@@ -37,20 +37,50 @@ func (b *blocker) operands(n *pb.NodeProto) ([]string, bool) {
 // again is the twin of v for a gradient to read. Where an affine pass over another image made v, which a batch norm keeps for
 // its own gradient, v is made again then, so that its memory is free from the forward pass to the backward one. ONNX Runtime
 // orders nodes by what they need, so the second making must need a gradient: a zero that is computed of one.
+//
+// A pass that also added an image, as at the end of a residual block, is made again from that image. Of a chain of such blocks
+// every second is kept, so that no making again takes more than one other.
 func (b *blocker) again(v string) string {
-	made, dy := b.makers[b.blocked(v)], ""
-	for _, r := range b.readers[v] {
-		if r != nil && r.GetDomain() == graph.BlockedDomain && r.GetOpType() == "ConvGradW" && r.Input[0] == v {
-			dy = b.twins[r.Input[1]]
-		}
-	}
-	if b.remade[v] != "" || dy == "" || !pointwise(made) || len(made.Input) != 3 {
+	b.blocked(v)
+	if b.remade[v] != "" || b.kept[v] {
 		return cmp.Or(b.remade[v], b.twins[v])
 	}
+	for _, r := range b.readers[v] {
+		if r != nil && r.GetDomain() == graph.BlockedDomain && r.GetOpType() == "ConvGradW" && r.Input[0] == v && b.twins[r.Input[1]] != "" {
+			return b.remake(v, b.zero(b.twins[r.Input[1]]))
+		}
+	}
+	return b.twins[v]
+}
+
+// zero is computed of an image in blocks, a vector of one element.
+func (b *blocker) zero(dy string) string {
 	one := b.add("Slice", "", []string{dy, b.vector(0, 0, 0, 0), b.vector(1, 1, 1, 1)})
-	zero := b.add("Clip", "", []string{b.reshape(one, 1), b.scalar(0), b.scalar(0)})
-	bias := b.add("Add", "", []string{made.Input[2], zero})
-	b.remade[v] = b.add("Conv", nchwcDomain, []string{made.Input[0], made.Input[1], bias}, made.Attribute...)
+	return b.add("Clip", "", []string{b.reshape(one, 1), b.scalar(0), b.scalar(0)})
+}
+
+// remake writes the node that made the twin of v once more, to need a zero, or keeps the twin where it cannot.
+func (b *blocker) remake(v, zero string) string {
+	made := b.makers[b.twins[v]]
+	if !pointwise(made) || len(made.Input) < 3 || made.Input[2] == "" {
+		b.kept[v] = true
+		return b.twins[v]
+	}
+	in := []string{made.Input[0], made.Input[1], ""}
+	if len(made.Input) > 3 {
+		image := b.summed[made.Output[0]]
+		switch other := b.makers[b.twins[image]]; {
+		case b.remade[image] != "":
+			in = append(in, b.remade[image])
+		case pointwise(other) && len(other.Input) == 3:
+			in = append(in, b.remake(image, zero))
+		default:
+			b.kept[image] = true
+			in = append(in, made.Input[3])
+		}
+	}
+	in[2] = b.add("Add", "", []string{made.Input[2], zero})
+	b.remade[v] = b.add("Conv", nchwcDomain, in, made.Attribute...)
 	return b.remade[v]
 }
 
@@ -126,6 +156,7 @@ func (b *blocker) addition(n *pb.NodeProto) bool {
 			conv.Input = append(conv.Input, "")
 		}
 		conv.Input = append(conv.Input, in[1-i])
+		b.summed[conv.Output[0]] = n.Input[1-i]
 		// The other image may have been made after the convolution.
 		b.last(conv)
 		return b.pair(n.Output[0], conv.Output[0])

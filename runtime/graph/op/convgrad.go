@@ -28,7 +28,7 @@ func (c convGradX) Eval(in []graph.Array) []graph.Array {
 }
 
 // Lower is, at stride 1, a convolution of dy with the kernel turned by 180° and its channels exchanged, which has ONNX
-// Runtime's fast kernels; else a ConvTranspose.
+// Runtime's fast kernels; in blocks, at another stride, one for each phase; else a ConvTranspose.
 func (c convGradX) Lower(e graph.Emitter, in []graph.Operand) []string {
 	w, dy := in[0], in[1]
 	kh, kw := w.Shape[2], w.Shape[3]
@@ -38,6 +38,8 @@ func (c convGradX) Lower(e graph.Emitter, in []graph.Operand) []string {
 	switch back := c.turned(kh, kw); {
 	case fills && c.flippable(kh, kw):
 		return []string{e.Emit(graph.BlockedDomain+":ConvGradX", c.x, names(in), back.onnx(kh, kw)...)}
+	case fills && c.Group == 1 && c.phased(kh, kw, dy.Shape):
+		return []string{e.Emit(graph.BlockedDomain+":ConvGradXPhases", c.x, names(in), c.onnx(kh, kw)...)}
 	case fills && depthwise && c.Dilations == [2]int{1, 1}:
 		return []string{e.Emit(graph.BlockedDomain+":ConvGradXApart", c.x, names(in), c.onnx(kh, kw)...)}
 	case t.Fused && c.flippable(kh, kw):
@@ -56,6 +58,16 @@ func (c ConvAttrs) flippable(kh, kw int) bool {
 	for i, k := range []int{kh, kw} {
 		reach := c.Dilations[i] * (k - 1)
 		if c.Strides[i] != 1 || c.Pads[i] > reach || c.Pads[i+2] > reach {
+			return false
+		}
+	}
+	return true
+}
+
+// phased reports whether dx falls into phases that are convolutions of dy.
+func (c convGradX) phased(kh, kw int, dy graph.Shape) bool {
+	for i, k := range []int{kh, kw} {
+		if _, ok := Phases(k, c.Strides[i], c.Pads[i], c.x[2+i], dy[2+i]); !ok || c.Dilations[i] > 1 {
 			return false
 		}
 	}
