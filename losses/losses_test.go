@@ -67,6 +67,9 @@ func inputs(t *testing.T, row losses.Row, n, k int) *verify.Case {
 		}
 	}
 	c.Classifier = &verify.Classifier{Weight: waves(0.5, 7, k, width), Bias: waves(0.1, 8, k)}
+	if row.Taps == losses.Last {
+		c.Head = &verify.Classifier{Weight: waves(0.5, 10, k, c.Pairs[0].Student.Shape[1]), Bias: waves(0.1, 11, k)}
+	}
 	feed(t, row, c)
 	return c
 }

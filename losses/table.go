@@ -24,18 +24,13 @@ type Row struct {
 	Taps    Taps
 	Adapter string      // default adapter of the student's tensors; "": none
 	New     func() Loss // a pointer to the defaults
+
+	// Relational: the loss of a batch is not the mean of its parts' losses, so that a batch must not be taken in parts.
+	Relational bool
 }
 
 // Table lists the losses, family by family: a loss is a file and a row in its family's table.
-var Table = slices.Concat(logitRows, featureRows, relationRows, ownRows)
-
-// logitRows are the losses on logits and labels.
-var logitRows = []Row{
-	{Name: "ce", Doc: "cross-entropy with the labels, or with the teacher's probabilities", Source: "label smoothing: Szegedy et al. 2016, arXiv:1512.00567",
-		Weight: 1, New: func() Loss { return &CE{Targets: "labels"} }},
-	{Name: "kd", Doc: "softened divergence from the teacher (Hinton et al. 2015)", Source: "Hinton et al. 2015, arXiv:1503.02531",
-		Weight: 1, New: func() Loss { return &KD{Temperature: 4} }},
-}
+var Table = slices.Concat(logitRows, featureRows, headRows, relationRows, ownRows)
 
 // Lookup finds a loss by its name.
 func Lookup(name string) (Row, bool) {

@@ -18,7 +18,7 @@ type setting struct{ key, value string }
 
 // refused are the settings that a loss must refuse by name, one at least for a loss that has any.
 func refused(loss string) []setting {
-	for _, family := range []map[string][]setting{logitRefused, featureRefused, relationRefused, ownRefused} {
+	for _, family := range []map[string][]setting{logitRefused, featureRefused, headRefused, relationRefused, ownRefused} {
 		if s := family[loss]; s != nil {
 			return s
 		}

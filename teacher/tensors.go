@@ -38,7 +38,7 @@ func (t *Teacher) tensors(o Options, threads int) ([]Tensor, error) {
 	if file, err = file.Only(t.source); err != nil {
 		return nil, err
 	}
-	taps := file.Taps()
+	taps := file.Data() // a file computes with shapes, too
 	names := make([]string, len(taps))
 	for i, tap := range taps {
 		names[i] = tap.Tensor

@@ -8,9 +8,12 @@ import (
 	"strconv"
 	"strings"
 
+	G "gorgonia.org/gorgonia"
+
 	"distill/internal/strictyaml"
 	"distill/losses"
 	"distill/runtime/graph"
+	"distill/runtime/graph/op"
 )
 
 // Case is a loss with its settings on given inputs, and what it must come to.
@@ -27,13 +30,14 @@ type Case struct {
 	Index       []int64            `json:"index"`       // [N]
 	Pairs       []Pair             `json:"pairs"`
 	Classifier  *Classifier        `json:"classifier"` // the teacher's
+	Head        *Classifier        `json:"head"`       // the student's: its logits are those of the last pair's map, averaged; Student is not read
 	Params      map[string]Tensor  `json:"params"`     // the loss's own, without the prefix of their names
 	States      map[string]Tensor  `json:"states"`     // likewise; those left out are as at the start of a run
 	Host        map[string]Tensor  `json:"host"`       // likewise: inputs that a losses.Host feeds
 	Knobs       map[string]float64 `json:"knobs"`      // without the term's name; those left out have their defaults
 
 	Value     float64              `json:"value"`     // unweighted
-	Gradients map[string][]float64 `json:"gradients"` // by "student", "pairs.0.student", "params.<name>"; none where the loss has no path
+	Gradients map[string][]float64 `json:"gradients"` // by "student", "pairs.0.student", "head.weight", "params.<name>"; none where the loss has no path
 }
 
 // Tensor is a row-major array.
@@ -59,6 +63,8 @@ type Classifier struct {
 // Names in the program of a case. The student's tensors are parameters of it, so that they get gradients as the loss's own do.
 const (
 	studentName    = "student"
+	headWeight     = "head.weight"
+	headBias       = "head.bias"
 	valueOutput    = "value"
 	gradientPrefix = "gradient."
 )
@@ -88,8 +94,6 @@ func (c *Case) Program() (*graph.Program, error) {
 	}
 	return graph.Build(graph.Training, func(g *graph.Graph) {
 		term := losses.Weighted{Name: c.Loss, Loss: loss, Weight: 1, Standardize: c.Standardize}
-		student := g.Param(studentName, c.logits().Shape, graph.Constant(0))
-		g.Idle(student)
 		for i, p := range c.Pairs {
 			pair := losses.Pair{
 				Student: g.Param(pairStudent(i), p.Student.Shape, graph.Constant(0)),
@@ -105,6 +109,8 @@ func (c *Case) Program() (*graph.Program, error) {
 		if c.Classifier != nil {
 			term.Classifier = &losses.Classifier{Weight: c.Classifier.Weight.array(), Bias: c.Classifier.Bias.array()}
 		}
+		student := c.student(g, term.Pairs)
+		g.Idle(student)
 		value := loss.Build(losses.NewInputs(g, student).For(term))
 		g.Output(valueOutput, value)
 		for _, d := range g.Grad(value) {
@@ -119,7 +125,12 @@ func (c *Case) Program() (*graph.Program, error) {
 
 // Inputs are all that the program reads: what the case gives, defaults of knobs, and of stored tensors what a run starts with.
 func (c *Case) Inputs(p *graph.Program) (map[string]graph.Array, error) {
-	in := map[string]graph.Array{studentName: c.logits().array()}
+	in := map[string]graph.Array{}
+	if c.Head != nil {
+		in[headWeight], in[headBias] = c.Head.Weight.array(), c.Head.Bias.array()
+	} else {
+		in[studentName] = c.logits().array()
+	}
 	if c.Teacher != nil {
 		in[losses.TeacherInput] = c.Teacher.array()
 	}
@@ -165,6 +176,8 @@ func complete(in map[string]graph.Array, p *graph.Program) error {
 		case ok:
 		case l.Knob:
 			in[l.Name] = graph.Array{Shape: graph.Shape{}, F: []float64{decimal(l.Default)}}
+		case l.Keep > 0: // a mask of a run's first step
+			in[l.Name] = drawn(l)
 		case l.Init != nil:
 			in[l.Name] = initial(l)
 		default:
@@ -175,6 +188,26 @@ func complete(in map[string]graph.Array, p *graph.Program) error {
 		}
 	}
 	return nil
+}
+
+// student is the logits: what the head makes of the last pair, or parameters themselves.
+func (c *Case) student(g *graph.Graph, pairs []losses.Pair) *G.Node {
+	if c.Head == nil || len(pairs) == 0 {
+		return g.Param(studentName, c.logits().Shape, graph.Constant(0))
+	}
+	w := g.Param(headWeight, c.Head.Weight.Shape, graph.Constant(0))
+	b := g.Param(headBias, c.Head.Bias.Shape, graph.Constant(0))
+	last := pairs[len(pairs)-1].Student
+	return op.Gemm(op.Flatten(op.GlobalAveragePool(last)), w, b)
+}
+
+// drawn is a mask.
+func drawn(l graph.Leaf) graph.Array {
+	a := graph.Zeros(l.Shape)
+	for i, v := range l.Draw(1, 0).F {
+		a.F[i] = float64(v)
+	}
+	return a
 }
 
 // initial is what a stored tensor starts with.

@@ -49,13 +49,13 @@ const (
 type Result struct {
 	Loss        string  `json:"loss"`
 	Variant     string  `json:"variant"` // of the loss's settings
-	Case        string  `json:"case"`    // of the inputs
 	Golden      float64 `json:"golden"`  // the loss by PyTorch
 	Tape        float64 `json:"tape"`
 	ONNXRuntime float64 `json:"onnxruntime"`
 	// Difference is ONNX Runtime's largest of value and gradients, relative to max(1, |golden|).
 	Difference float64 `json:"difference"`
 	Pass       bool    `json:"pass"`             // on both engines
+	Case       string  `json:"case"`             // of the inputs
 	Reason     string  `json:"reason,omitempty"` // what does not pass
 }
 

@@ -34,6 +34,25 @@ func (m *Model) Taps() []Tap {
 	return taps
 }
 
+// Data lists those of Taps that are computed of what the inputs hold, not of shapes and weights alone.
+func (m *Model) Data() []Tap {
+	data := map[string]bool{}
+	for _, in := range m.Inputs() {
+		data[in.Name] = true
+	}
+	for _, n := range m.proto.Graph.Node { // the order is topological
+		if is(n, "Shape") || is(n, "Size") {
+			continue
+		}
+		of := false
+		reads(n, func(name string) { of = of || name != "" && data[name] })
+		for _, out := range n.Output {
+			data[out] = of
+		}
+	}
+	return slices.DeleteFunc(m.Taps(), func(t Tap) bool { return !data[t.Tensor] })
+}
+
 // Glob lists the tensors of Taps whose names match a pattern, in the order of Taps: as in path.Match, "*" stands for any
 // characters, here "/" as well, "?" for any one, "[a-c]" for one of a class, and "\" takes away the meaning of what follows.
 // A pattern that is the name of a tensor matches that one alone. It is an error, which names the nearest tensors, if nothing

@@ -14,7 +14,8 @@ Leaves are tensors of float64 by these names, all but the integers and what is t
     student, teacher            logits [N,K]
     labels, index               int64 [N]
     pairs.0.student, pairs.0.teacher, pairs.0.gamma, pairs.0.beta, pairs.1.student, …
-    classifier.weight, classifier.bias
+    classifier.weight, classifier.bias      the teacher's
+    head.weight, head.bias      the student's; its logits are those of the last pair's map, averaged, and there is no leaf "student"
     params.NAME, states.NAME, host.NAME, knobs.NAME
 """
 import math
@@ -24,7 +25,7 @@ import torch
 
 def trained(name):
     """Whether the leaf gets a gradient."""
-    return name == "student" or name.startswith("params.") or name.startswith("pairs.") and name.endswith(".student")
+    return name == "student" or name.startswith(("params.", "head.")) or name.startswith("pairs.") and name.endswith(".student")
 
 
 def case(loss, variant, inputs, function, settings="", standardize=False, leaves=None, **named):
@@ -54,7 +55,7 @@ def case(loss, variant, inputs, function, settings="", standardize=False, leaves
             pairs.setdefault(int(i), {})[part] = v.tolist() if part in ("gamma", "beta") else tensor(v)
         elif head == "knobs":
             out.setdefault(head, {})[rest] = v.item()
-        elif head in ("classifier", "params", "states", "host"):
+        elif head in ("classifier", "head", "params", "states", "host"):
             out.setdefault(head, {})[rest] = tensor(v)
         else:
             raise ValueError(f"{loss}: there is no leaf {name}")
