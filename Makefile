@@ -9,7 +9,7 @@ FUZZTIME ?= 20s
 CIFAR10 ?=
 NETWORKS ?=
 
-.PHONY: help setup build demo test test-short test-qemu race long fuzz lint results bench bench-pytorch bench-epoch bench-sweep clean
+.PHONY: help setup build demo test test-short test-qemu race long fuzz lint results results-losses bench bench-pytorch bench-epoch bench-sweep clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,11 @@ results: build ## train the README's table; CIFAR10=folder with data_batch_1..3.
 	@[ -n "$(CIFAR10)" ] || { printf 'distill: error: %s\ndistill: hint: %s\n' "make results needs the CIFAR-10 data" \
 		"make results CIFAR10=folder with data_batch_1..3.bin and valid_10000.bin" >&2; exit 2; }
 	bin/distill train --recipe cmd/distill/recipes/results.yaml --baseline --overwrite --data "cifar10:$(CIFAR10)"
+
+results-losses: build ## compare losses, 3 seeds each, in about an hour; stopped, it goes on; CIFAR10=folder as for results
+	@[ -n "$(CIFAR10)" ] || { printf 'distill: error: %s\ndistill: hint: %s\n' "make results-losses needs the CIFAR-10 data" \
+		"make results-losses CIFAR10=folder with data_batch_1.bin and valid_10000.bin" >&2; exit 2; }
+	bin/distill compare cmd/distill/recipes/losses.yaml --data "cifar10:$(CIFAR10)"
 
 bench: setup ## print where a training step's time goes, by operator; NETWORKS="resnet-20 wide" for some
 	go run ./bench profile $(NETWORKS)

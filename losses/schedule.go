@@ -1,5 +1,7 @@
 package losses
 
+import "math"
+
 // Progress is where a run is.
 type Progress struct {
 	Epoch  int // the current one, from 1
@@ -19,4 +21,15 @@ func warmup(at Progress, epochs float32) float32 {
 		return 1
 	}
 	return min(float32(at.Epoch)/w, 1)
+}
+
+// decayed is a factor that falls from 1 to 0, by a cosine, from an epoch of the published 240 to the last one, in proportion in
+// a run of another length. A run's only epoch has the factor 1.
+func decayed(at Progress, from float32) float32 {
+	start := float64(from) * float64(at.Epochs) / published
+	since, left := float64(at.Epoch)-start, float64(at.Epochs)-start
+	if since <= 0 || left <= 0 || at.Epochs == 1 {
+		return 1
+	}
+	return float32((1 + math.Cos(math.Pi*since/left)) / 2)
 }

@@ -3,7 +3,6 @@ package losses
 import (
 	"cmp"
 	"fmt"
-	"math"
 
 	G "gorgonia.org/gorgonia"
 
@@ -46,17 +45,6 @@ func (w *WKDF) Validate() error {
 // Knobs let the loss fall.
 func (w *WKDF) Knobs(at Progress) map[string]float32 {
 	return map[string]float32{"decay": decayed(at, w.Decay)}
-}
-
-// decayed is a factor that falls from 1 to 0, by a cosine, from an epoch of the published 240 to the last one, in proportion in
-// a run of another length. A run's only epoch has the factor 1.
-func decayed(at Progress, from float32) float32 {
-	start := float64(from) * float64(at.Epochs) / published
-	since, left := float64(at.Epoch)-start, float64(at.Epochs)-start
-	if since <= 0 || left <= 0 || at.Epochs == 1 {
-		return 1
-	}
-	return float32((1 + math.Cos(math.Pi*since/left)) / 2)
 }
 
 // Build describes the loss and its projector.

@@ -45,12 +45,7 @@ func (w *WKDL) Validate() error {
 
 // Knobs let γ fall.
 func (w *WKDL) Knobs(at Progress) map[string]float32 {
-	since := float64(at.Epoch)/float64(at.Epochs) - float64(w.Decay)/published
-	left := 1 - float64(w.Decay)/published
-	if since <= 0 || left <= 0 {
-		return map[string]float32{"decay": 1}
-	}
-	return map[string]float32{"decay": float32((1 + math.Cos(math.Pi*since/left)) / 2)}
+	return map[string]float32{"decay": decayed(at, w.Decay)}
 }
 
 // Build describes the loss.

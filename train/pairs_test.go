@@ -54,7 +54,7 @@ func TestTapsThatARecipeLeavesOpenAreChosenAndWrittenDown(t *testing.T) {
 		t.Errorf("the adapter is exported, or %v", err)
 	}
 	path := filepath.Join(t.TempDir(), "weights.safetensors")
-	if err := SaveWeights(path, run.Store); err != nil {
+	if err := run.SaveWeights(path); err != nil {
 		t.Fatal(err)
 	}
 	f, err := safetensors.ReadFile(path)

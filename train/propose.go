@@ -12,11 +12,11 @@ import (
 // in the order of its file. features is the tensor that the teacher's classifier reads, "" where that is not known.
 //
 //   - Pooled: the student's last vector and what the teacher's classifier reads.
-//   - Last: the last map of each.
-//   - Stages: the last map of each resolution. Those of equal size are compared; where no sizes agree, as for networks that
-//     see the images in different sizes, the stages are matched in order from the output.
+//   - Last: the last level of each, see levels.
+//   - Stages: the levels. Maps of equal size are compared; where no sizes agree, as for networks that see the images in
+//     different sizes or of which one is a transformer, the levels are matched in order from the output.
 //   - Tokens: the last tokens of each.
-//   - Heads: the student's stages, or of a transformer four blocks from quarter to quarter, each and the teacher's logits.
+//   - Heads: the student's levels, each and the teacher's logits.
 func propose(what losses.Taps, ours []inner, tensors []teacher.Tensor, features string) ([]Tap, error) {
 	theirs := candidates(tensors)
 	var s, t []inner
@@ -24,20 +24,17 @@ func propose(what losses.Taps, ours []inner, tensors []teacher.Tensor, features 
 	case losses.Pooled:
 		s, t = last(ofRank(ours, 1)), named(tensors, features)
 	case losses.Last:
-		s, t = last(stages(ours)), last(stages(theirs))
+		s, t = last(levels(ours, ofRank(ours, 2))), last(levels(theirs, stream(tensors, features)))
 	case losses.Stages:
-		s, t = stages(ours), stages(theirs)
+		s, t = levels(ours, ofRank(ours, 2)), levels(theirs, stream(tensors, features))
 	case losses.Tokens:
 		s, t = last(ofRank(ours, 2)), last(tokens(theirs, tensors, features))
 	case losses.Heads:
-		if s = stages(ours); len(s) == 0 {
-			s = quarters(ofRank(ours, 2))
-		}
-		t = last(theirs)
+		s, t = levels(ours, ofRank(ours, 2)), last(theirs)
 	}
 	kind := map[losses.Taps]string{
-		losses.Pooled: "vector that is classified", losses.Last: "map", losses.Stages: "map", losses.Tokens: "sequence of tokens",
-		losses.Heads: "map or a sequence of tokens",
+		losses.Pooled: "vector that is classified", losses.Tokens: "sequence of tokens",
+		losses.Last: "map or a sequence of tokens", losses.Stages: "map or a sequence of tokens", losses.Heads: "map or a sequence of tokens",
 	}[what]
 	switch {
 	case len(s) == 0:
@@ -60,18 +57,44 @@ func propose(what losses.Taps, ours []inner, tensors []teacher.Tensor, features 
 	return taps, nil
 }
 
-// candidates leaves out what has the rank of a map and is none. In a network that multiplies tensors of that rank, as attention
-// does head by head, only what a convolution gives is taken for a map.
+// moves are operators that make no features, only move them.
+var moves = []string{"Pad", "Reshape", "Slice", "Transpose"}
+
+// candidates leaves out what has the rank of a map and is none, or is one moved. In a network that multiplies tensors of that
+// rank, as attention does head by head, only what a convolution gives is taken for a map.
 func candidates(tensors []teacher.Tensor) []inner {
 	product := func(t teacher.Tensor) bool { return t.Op == "MatMul" && len(t.Shape) == 3 }
 	attends := slices.ContainsFunc(tensors, product)
 	var all []inner
 	for _, t := range tensors {
-		if len(t.Shape) != 3 || !attends || t.Op == "Conv" {
+		if len(t.Shape) != 3 || !slices.Contains(moves, t.Op) && (!attends || t.Op == "Conv") {
 			all = append(all, inner{t.Name, t.Shape})
 		}
 	}
 	return all
+}
+
+// levels are what a network has made of an image on the way to its output: of a transformer, which has tokens, their last
+// tensor in each quarter of its depth; of another network the last map of each resolution.
+func levels(tensors, tokens []inner) []inner {
+	if len(tokens) > 0 {
+		return quarters(tokens)
+	}
+	return stages(tensors)
+}
+
+// stream are the tokens of a teacher, a transformer, on the way past its blocks: sums that are normalised next, of the width of
+// the features that are classified where that is known. Another network has none, nor one that keeps tokens as maps with the
+// channels last, as Swin does.
+func stream(tensors []teacher.Tensor, features string) []inner {
+	var sums []inner
+	for i := 1; i < len(tensors); i++ {
+		t, next := tensors[i-1], tensors[i].Op
+		if t.Op == "Add" && (next == "LayerNormalization" || next == "ReduceMean") {
+			sums = append(sums, inner{t.Name, t.Shape})
+		}
+	}
+	return tokens(sums, tensors, features)
 }
 
 // stages are the last maps [C,H,W] of each resolution, from input to output. A map of one pixel is none, if there are others.
@@ -87,10 +110,11 @@ func stages(tensors []inner) []inner {
 	return all
 }
 
-// matched pairs stages [C,H,W] of equal size, or else in order from the end.
+// matched pairs maps [C,H,W] of equal size, or else levels in order from the end.
 func matched(s, t []inner) (pairs [][2]inner) {
 	for _, a := range s {
-		if i := slices.IndexFunc(t, func(b inner) bool { return b.shape[1:].Equal(a.shape[1:]) }); i >= 0 {
+		same := func(b inner) bool { return len(a.shape) == 3 && len(b.shape) == 3 && b.shape[1:].Equal(a.shape[1:]) }
+		if i := slices.IndexFunc(t, same); i >= 0 {
 			pairs = append(pairs, [2]inner{a, t[i]})
 		}
 	}

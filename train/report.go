@@ -43,6 +43,9 @@ type measured struct {
 	Result
 	correct     []bool
 	predictions []int
+	// Of students only: how many images train, val and test have, and how long training took, validation included.
+	images  [3]int
+	seconds float64
 }
 
 // measure runs an ONNX classifier on the test images.
@@ -157,7 +160,10 @@ func execute(ctx context.Context, r *Recipe, opts Options) (*measured, Parity, d
 	if err != nil {
 		return nil, parity, nil, err
 	}
-	m.BestTop1 = &best
+	m.BestTop1, m.images = &best, run.images()
+	for _, row := range run.State.History {
+		m.seconds += row.Seconds
+	}
 	return m, parity, run.Splits.Test, nil
 }
 

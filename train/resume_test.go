@@ -213,7 +213,7 @@ func TestReopenRefusesWhatIsNotThere(t *testing.T) {
 func TestWeightsGoOutAndInAsSafetensors(t *testing.T) {
 	run := trained(t, recipe(t))
 	path := filepath.Join(t.TempDir(), "student.safetensors")
-	if err := SaveWeights(path, run.Store); err != nil {
+	if err := run.SaveWeights(path); err != nil {
 		t.Fatal(err)
 	}
 	next := open(t, recipe(t, "student.init="+path, "seed=9"), Options{})
@@ -237,7 +237,7 @@ func TestWeightsGoOutAndInAsSafetensors(t *testing.T) {
 func TestWeightsThatDoNotFitAreNamed(t *testing.T) {
 	run := open(t, recipe(t), Options{})
 	whole := filepath.Join(t.TempDir(), "whole.safetensors")
-	if err := SaveWeights(whole, run.Store); err != nil {
+	if err := run.SaveWeights(whole); err != nil {
 		t.Fatal(err)
 	}
 	_, err := Open(recipe(t, "student={arch: resnet8, width: 8, init: "+whole+"}"), Options{})
@@ -255,7 +255,7 @@ func TestWeightsThatDoNotFitAreNamed(t *testing.T) {
 	}
 	_, err = Open(recipe(t, "student.init="+cut), Options{})
 	wants(t, err, cut)
-	if err := SaveWeights(filepath.Join(t.TempDir(), "no", "folder"), run.Store); err == nil {
+	if err := run.SaveWeights(filepath.Join(t.TempDir(), "no", "folder")); err == nil {
 		t.Error("it saves where there is no folder")
 	}
 }

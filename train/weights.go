@@ -11,15 +11,12 @@ import (
 	"distill/runtime/graph"
 )
 
-// SaveWeights writes the student's parameters and running statistics as safetensors, under PyTorch's names; what losses train
-// of their own is left out.
-func SaveWeights(path string, s *graph.Store) error {
+// SaveWeights writes the parameters and running statistics of the network that is exported as safetensors, under PyTorch's
+// names; what losses train of their own is left out, but for what is deployed.
+func (run *Run) SaveWeights(path string) error {
 	tensors := map[string]graph.Tensor{}
-	for _, name := range s.Names(graph.Param, graph.State) {
-		if isLosses(name) {
-			continue
-		}
-		tensors[name], _ = s.Tensor(name)
+	for _, l := range run.phase.Eval.Stored {
+		tensors[l.Name], _ = run.Store.Tensor(l.Name)
 	}
 	err := atomicfile.Write(path, func(w io.Writer) error {
 		return safetensors.Write(w, tensors, map[string]string{"format": "pt"})

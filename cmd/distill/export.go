@@ -87,7 +87,7 @@ func runExport(ctx context.Context, o exportOptions, stdout io.Writer) error {
 		return err
 	}
 	if o.weights != "" {
-		if err := train.SaveWeights(o.weights, run.Store); err != nil {
+		if err := run.SaveWeights(o.weights); err != nil {
 			return err
 		}
 	}

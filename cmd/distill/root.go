@@ -36,10 +36,13 @@ var verbs = []func(*global) *cobra.Command{
 	newDoctor,
 	newInit,
 	newInspect,
+	newProbe,
 	newTrain,
+	newCompare,
 	newEval,
 	newPredict,
 	newExport,
+	newVerify,
 }
 
 func newRoot() *cobra.Command {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 
@@ -30,6 +31,13 @@ func survey(run *train.Run) [][]string {
 	}...)
 }
 
+// warn writes what is known against a run's choices.
+func warn(w io.Writer, run *train.Run) {
+	for _, text := range run.Warnings() {
+		fmt.Fprintf(w, "distill: warning: %s\n", text)
+	}
+}
+
 // origin says what a teacher's pixels go through, and who says so.
 func origin(o teacher.Options, t *teacher.Teacher) string {
 	source := "as the student's (preprocess)"
@@ -43,13 +51,38 @@ func origin(o teacher.Options, t *teacher.Teacher) string {
 	return fmt.Sprintf("%s: scale %.6g, mean %v, std %v", source, p.Scale, p.Mean, p.Std)
 }
 
-// lossText writes a sum of losses, as 0.1·ce(…) + 0.9·kd(temperature 4).
+// lossText writes a sum of losses, as 0.1·ce(…) + 0.9·kd(temperature 4) + 100·fitnets(layer2 ← …/Relu_output_0, convreg).
 func lossText(terms []train.Term) string {
 	parts := make([]string, len(terms))
 	for i, t := range terms {
-		parts[i] = fmt.Sprintf("%g·%s%s", t.Weight, t.Name, settings(t.Loss))
+		var inside []string
+		if s := settings(t.Loss); s != "" {
+			inside = append(inside, s[1:len(s)-1])
+		}
+		if t.Standardize {
+			inside = append(inside, "standardize")
+		}
+		for _, tap := range t.Taps {
+			text := tap.Student + " ← " + shortened(tap.Teacher)
+			if tap.Adapter != "" {
+				text += " " + tap.Adapter
+			}
+			inside = append(inside, text)
+		}
+		parts[i] = fmt.Sprintf("%g·%s", t.Weight, t.Name)
+		if len(inside) > 0 {
+			parts[i] += "(" + strings.Join(inside, ", ") + ")"
+		}
 	}
 	return strings.Join(parts, " + ")
+}
+
+// shortened is the last part of a tensor's path.
+func shortened(tensor string) string {
+	if i := strings.LastIndex(tensor, "/"); i > 0 {
+		return "…" + tensor[i:]
+	}
+	return tensor
 }
 
 // settings writes a section's keys in brackets: "(temperature 4)". It is empty for a section without any.

@@ -153,7 +153,11 @@ func runTrain(ctx context.Context, o trainOptions, stdout, stderr io.Writer) err
 	watch := newWatch(stderr)
 	opts := train.Options{
 		Name: "student", Resume: o.resume, Overwrite: o.overwrite, Observe: watch.observe,
-		Opened: func(run *train.Run) error { return writeTable(stderr, survey(run)) },
+		Opened: func(run *train.Run) error {
+			err := writeTable(stderr, survey(run))
+			warn(stderr, run)
+			return err
+		},
 	}
 	report, err := train.Execute(ctx, r, opts, o.baseline)
 	watch.close()
