@@ -241,8 +241,15 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 	image, blocks, width := b.columns(n, x)
 	image = b.pad(image, []int{0, 0, 0, g.left * width}, []int{0, 0, -g.crop, g.right * width})
 	image = b.add("ReorderInput", nchwcDomain, []string{image})
-	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy)}, whole("kernel_shape", []int{dy[2], dy[3]}),
-		whole("dilations", []int{g.stride[0], g.stride[1] * width}), whole("pads", []int{g.top, 0, g.bottom, 0}))
+	parts := 1
+	if blocks == 1 && lanes <= filterSet*b.block && x[0]%(2*b.block) == 0 {
+		parts = 2 // else there are kh pieces of work, an odd number for two threads
+	}
+	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy, parts)}, whole("kernel_shape", []int{dy[2], dy[3]}),
+		whole("dilations", []int{g.stride[0], g.stride[1] * width}), whole("pads", []int{g.top, 0, g.bottom, 0}), whole("group", parts))
+	if parts > 1 {
+		dw = b.reduce("ReduceSum", b.reshape(dw, parts, lanes*kh*kw*width), 0)
+	}
 	// [blocks,K/b,kh·kw,width,b] to [K,blocks,width,kh·kw], again as images.
 	tiles := blocks * lanes / b.block
 	if kh*kw > 1 {
@@ -267,7 +274,7 @@ func (b *blocker) pointGradW(n *pb.NodeProto, x, dy graph.Shape) {
 	lanes, blocks := b.lanes(dy[1]), b.lanes(x[1])/b.block
 	image := b.reshape(b.again(n.Input[0]), 1, x[0], blocks*x[2], x[3]*b.block)
 	image = b.add("ReorderInput", nchwcDomain, []string{image})
-	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy)}, whole("kernel_shape", []int{dy[2], dy[3]}),
+	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy, 1)}, whole("kernel_shape", []int{dy[2], dy[3]}),
 		whole("dilations", []int{1, b.block}), whole("strides", []int{x[2], 1}))
 	// [K/b,blocks,b,b] to [K,C].
 	tiles := lanes / b.block * blocks
@@ -292,21 +299,28 @@ func (b *blocker) columns(n *pb.NodeProto, x graph.Shape) (image string, blocks,
 	return b.reshape(b.transpose(n.Input[0], 0, 2, 3, 1), 1, x[0], x[2], x[3]*x[1]), 1, x[1]
 }
 
-// kernel lays dy [N,K,H,W] out as a filter from N channels to K.
-func (b *blocker) kernel(name string, dy graph.Shape) string {
+// filterSet is how many blocks of output channels ONNX Runtime's convolution computes together, as one piece of its work: a row
+// of them.
+const filterSet = 4
+
+// kernel lays dy [N,K,H,W] out as a filter from N channels to K; in parts, from as many groups of the channels to K each.
+func (b *blocker) kernel(name string, dy graph.Shape, parts int) string {
 	blocks, places := b.lanes(dy[1])/b.block, dy[2]*dy[3]
+	samples := dy[0] / parts
 	var order []int
-	for k := range blocks {
-		for sample := 0; sample < dy[0]; sample += b.block {
-			for p := range places {
-				for i := range b.block {
-					order = append(order, ((sample+i)*blocks+k)*places+p)
+	for part := range parts {
+		for k := range blocks {
+			for sample := part * samples; sample < (part+1)*samples; sample += b.block {
+				for p := range places {
+					for i := range b.block {
+						order = append(order, ((sample+i)*blocks+k)*places+p)
+					}
 				}
 			}
 		}
 	}
 	rows := b.rows(b.reshape(b.blocked(name), dy[0]*blocks*places, b.block), 0, order)
-	return b.reshape(rows, blocks*b.block, dy[0], dy[2], dy[3])
+	return b.reshape(rows, parts*blocks*b.block, samples, dy[2], dy[3])
 }
 
 // depthwiseGradW takes each sample and channel for a channel of one image, which dy convolves by itself, and sums over samples.
