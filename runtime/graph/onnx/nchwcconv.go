@@ -238,7 +238,7 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 		b.pointGradW(n, x, dy)
 		return
 	}
-	image, blocks, width := b.columns(n, x)
+	image, blocks, width := b.columns(n, x, &g)
 	image = b.pad(image, []int{0, 0, 0, g.left * width}, []int{0, 0, -g.crop, g.right * width})
 	image = b.add("ReorderInput", nchwcDomain, []string{image})
 	parts := 1
@@ -285,15 +285,22 @@ func (b *blocker) pointGradW(n *pb.NodeProto, x, dy graph.Shape) {
 	b.name(n.Output[0])
 }
 
-// columns lays the images x out as [blocks,N,H,W·width], width channels between one column and the next.
-func (b *blocker) columns(n *pb.NodeProto, x graph.Shape) (image string, blocks, width int) {
+// columns lays the images x out as [blocks,N,H,W·width], width channels between one column and the next. Zeros that g wants
+// beside them are there already, if a convolution could put them there: a Pad has but one thread.
+func (b *blocker) columns(n *pb.NodeProto, x graph.Shape, g *geometry) (image string, blocks, width int) {
 	if b.fills(x) {
 		blocks = b.lanes(x[1]) / b.block
-		image = b.reshape(b.again(n.Input[0]), x[0], blocks, x[2], x[3]*b.block)
+		image, w := b.again(n.Input[0]), x[3]
+		if g.left+g.right > 0 && g.right >= 0 && g.crop == 0 {
+			image = b.affine(image, x[1], "", "", "", whole("pads", []int{0, g.left, 0, g.right}))
+			w += g.left + g.right
+			g.left, g.right = 0, 0
+		}
+		image = b.reshape(image, x[0], blocks, x[2], w*b.block)
 		if blocks > 1 {
 			return b.transpose(image, 1, 0, 2, 3), blocks, b.block
 		}
-		return b.reshape(image, 1, x[0], x[2], x[3]*b.block), 1, b.block
+		return b.reshape(image, 1, x[0], x[2], w*b.block), 1, b.block
 	}
 	b.plain(n.Input[0])
 	return b.reshape(b.transpose(n.Input[0], 0, 2, 3, 1), 1, x[0], x[2], x[3]*x[1]), 1, x[1]

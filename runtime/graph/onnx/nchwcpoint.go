@@ -192,7 +192,7 @@ func (b *blocker) perChannel(n *pb.NodeProto) (x, v string, ok bool) {
 // affine multiplies each channel of an image in blocks by its scale, adds its bias and an image: a depthwise convolution with
 // a kernel of one, for which ONNX Runtime has a kernel that reads and writes once. Scale and bias fill the blocks; no scale
 // is ones, no bias and no image zeros.
-func (b *blocker) affine(x string, c int, scale, bias, image string) string {
+func (b *blocker) affine(x string, c int, scale, bias, image string, more ...*pb.AttributeProto) string {
 	lanes := b.lanes(c)
 	in := []string{x, ""}
 	if scale == "" {
@@ -210,7 +210,7 @@ func (b *blocker) affine(x string, c int, scale, bias, image string) string {
 	if image != "" {
 		in = append(in, image)
 	}
-	return b.add("Conv", nchwcDomain, in, whole("kernel_shape", []int{1, 1}), whole("group", lanes))
+	return b.add("Conv", nchwcDomain, in, append(more, whole("kernel_shape", []int{1, 1}), whole("group", lanes))...)
 }
 
 // globalAveragePool gives what is in blocks and plain alike, having one place for each channel.
