@@ -224,6 +224,9 @@ func (b *blocker) turnedEach(v string, w graph.Shape) string {
 // dy is the kernel, of H×W taps at a distance of the stride, and the samples are the channels that it sums over. The channels
 // of x lie along the width, between its columns, so that a kernel moved by one place meets the next channel: all taps of all
 // channels are places of one image, and none is copied.
+//
+// Where the weights are few, each half of the samples gives a sum of its own. Of two threads each then reads the half that it
+// wrote, which matters where they share no cache; and of a kernel of three rows from one block of channels neither gets two.
 func (b *blocker) convGradW(n *pb.NodeProto) {
 	x, dy := b.shapes[n.Input[0]], b.shapes[n.Input[1]]
 	if intAttribute(n, "group", 1) > 1 {
@@ -242,13 +245,13 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 	image = b.pad(image, []int{0, 0, 0, g.left * width}, []int{0, 0, -g.crop, g.right * width})
 	image = b.add("ReorderInput", nchwcDomain, []string{image})
 	parts := 1
-	if blocks == 1 && lanes <= filterSet*b.block && x[0]%(2*b.block) == 0 {
-		parts = 2 // else there are kh pieces of work, an odd number for two threads
+	if x[0]%(2*b.block) == 0 && 4*b.shapes[n.Output[0]].Size() <= dy.Size() {
+		parts = 2
 	}
 	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy, parts)}, whole("kernel_shape", []int{dy[2], dy[3]}),
 		whole("dilations", []int{g.stride[0], g.stride[1] * width}), whole("pads", []int{g.top, 0, g.bottom, 0}), whole("group", parts))
 	if parts > 1 {
-		dw = b.reduce("ReduceSum", b.reshape(dw, parts, lanes*kh*kw*width), 0)
+		dw = b.reduce("ReduceSum", b.reshape(dw, blocks, parts, lanes*kh*kw*width), 1)
 	}
 	// [blocks,K/b,kh·kw,width,b] to [K,blocks,width,kh·kw], again as images.
 	tiles := blocks * lanes / b.block
@@ -292,7 +295,7 @@ func (b *blocker) columns(n *pb.NodeProto, x graph.Shape, g *geometry) (image st
 		blocks = b.lanes(x[1]) / b.block
 		image, w := b.again(n.Input[0]), x[3]
 		if g.left+g.right > 0 && g.right >= 0 && g.crop == 0 {
-			image = b.affine(image, x[1], "", "", "", whole("pads", []int{0, g.left, 0, g.right}))
+			image = b.affine(image, x, "", "", "", whole("pads", []int{0, g.left, 0, g.right}))
 			w += g.left + g.right
 			g.left, g.right = 0, 0
 		}
@@ -305,10 +308,6 @@ func (b *blocker) columns(n *pb.NodeProto, x graph.Shape, g *geometry) (image st
 	b.plain(n.Input[0])
 	return b.reshape(b.transpose(n.Input[0], 0, 2, 3, 1), 1, x[0], x[2], x[3]*x[1]), 1, x[1]
 }
-
-// filterSet is how many blocks of output channels ONNX Runtime's convolution computes together, as one piece of its work: a row
-// of them.
-const filterSet = 4
 
 // kernel lays dy [N,K,H,W] out as a filter from N channels to K; in parts, from as many groups of the channels to K each.
 func (b *blocker) kernel(name string, dy graph.Shape, parts int) string {
