@@ -48,22 +48,25 @@ func ours(ctx context.Context) (*child, error) {
 	return startChild("distill", contiguous, exec.CommandContext(ctx, self, "serve"))
 }
 
-func peer(layout string) side {
+// keeping has glibc keep the memory that a step frees. By itself it gives it back to the kernel and faults it in again in the
+// next step, unless something happens to lie above it, which costs the peer up to a third of its time and is not what is to be
+// compared.
+const keeping = "MALLOC_TOP_PAD_=1073741824"
+
+func peer(layout string, env ...string) side {
 	return func(ctx context.Context) (*child, error) {
 		c := exec.CommandContext(ctx, python, "-c", pytorch)
 		// Settings of another machine's BLAS or OpenMP, which would slow the peer.
 		c.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool {
 			return strings.HasPrefix(kv, "OPENBLAS_") || strings.HasPrefix(kv, "OMP_") || strings.HasPrefix(kv, "GOMP_") || strings.HasPrefix(kv, "MALLOC_")
 		})
-		// glibc gives memory back to the kernel at the end of each step, and faults it in again in the next, unless something
-		// happens to lie above it. That costs the peer up to a third of its time, and is not what is to be compared.
-		c.Env = append(c.Env, "MALLOC_TOP_PAD_=1073741824")
+		c.Env = append(c.Env, env...)
 		return startChild("PyTorch, "+layout, layout, c)
 	}
 }
 
 // sides are what is timed by turns, ours first.
-var sides = []side{ours, peer(contiguous), peer(channelsLast)}
+var sides = []side{ours, peer(contiguous, keeping), peer(channelsLast, keeping)}
 
 func startChild(name, layout string, c *exec.Cmd) (*child, error) {
 	c.Stderr = os.Stderr

@@ -30,7 +30,9 @@ func (m *Model) layBlocks(shapes map[string]graph.Shape, block int) error {
 	for _, out := range m.proto.Graph.Output {
 		b.plain(out.GetName())
 	}
-	m.proto.Graph.Node = b.needed(m.proto.Graph.Output)
+	b.nodes = b.needed(m.proto.Graph.Output)
+	b.copySums()
+	m.proto.Graph.Node = b.nodes
 	m.proto.Graph.Initializer = append(m.proto.Graph.Initializer, b.consts...)
 	if slices.ContainsFunc(b.nodes, func(n *pb.NodeProto) bool { return n.GetDomain() == nchwcDomain }) {
 		m.proto.OpsetImport = append(m.proto.OpsetImport, opset(nchwcDomain))
@@ -55,6 +57,7 @@ type blocker struct {
 	remade  map[string]string        // a second twin, for the backward pass: see again
 	kept    map[string]bool          // twins that are not made a second time
 	summed  map[string]string        // plain value that the maker of a twin adds
+	sums    map[string]graph.Shape   // of the twins whose maker adds an image
 	norms   map[string]normed        // of batchNorm, by the name of the mean
 	factors map[string]string        // what a gradient's twin must still be multiplied by, for each channel: see takesFactor
 }
@@ -109,12 +112,63 @@ func (b *blocker) needed(outputs []*pb.ValueInfoProto) []*pb.NodeProto {
 	return kept
 }
 
+// copySums copies the image that a convolution adds, if something else may still read it then. ONNX Runtime writes the sum over
+// that image, or else over a copy, which one thread makes while the others wait, and which they then fetch from its cache; a
+// convolution that copies has all threads. An image too large for a cache is left to the one, whose copy goes around it.
+func (b *blocker) copySums() {
+	readers := map[string][]*pb.NodeProto{}
+	for _, n := range b.nodes {
+		for _, in := range n.Input {
+			readers[in] = append(readers[in], n)
+		}
+	}
+	makers := map[string]*pb.NodeProto{}
+	for _, n := range b.nodes {
+		for _, out := range n.Output {
+			makers[out] = n
+		}
+	}
+	var nodes []*pb.NodeProto
+	for _, n := range b.nodes {
+		image, shape := input(n, 3), b.sums[n.Output[0]]
+		if n.GetOpType() == "Conv" && image != "" && shape.Size() <= cached {
+			before := ancestors(n, makers)
+			if slices.ContainsFunc(readers[image], func(r *pb.NodeProto) bool { return r != n && !before[r] }) {
+				b.nodes = nodes
+				n.Input[3] = b.affine(image, shape, "", "", "")
+				nodes = b.nodes
+			}
+		}
+		nodes = append(nodes, n)
+	}
+	b.nodes = nodes
+}
+
+// cached is how many elements an image has at most that stays in a cache from one operator to the next: 4 MiB.
+const cached = 1 << 20
+
+// ancestors are the nodes that must run before n.
+func ancestors(n *pb.NodeProto, makers map[string]*pb.NodeProto) map[*pb.NodeProto]bool {
+	found := map[*pb.NodeProto]bool{}
+	for stack := []*pb.NodeProto{n}; len(stack) > 0; {
+		last := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		for _, in := range last.Input {
+			if m := makers[in]; m != nil && !found[m] {
+				found[m] = true
+				stack = append(stack, m)
+			}
+		}
+	}
+	return found
+}
+
 func newBlocker(g *pb.GraphProto, shapes map[string]graph.Shape, block int) *blocker {
 	b := &blocker{
 		block: block, shapes: shapes,
 		readers: map[string][]*pb.NodeProto{}, ints: map[string][]int64{}, floats: map[string]float32{},
 		named: map[string]string{}, makers: map[string]*pb.NodeProto{}, twins: map[string]string{}, owed: map[string]bool{},
-		remade: map[string]string{}, kept: map[string]bool{}, summed: map[string]string{}, norms: map[string]normed{}, factors: map[string]string{},
+		remade: map[string]string{}, kept: map[string]bool{}, summed: map[string]string{}, sums: map[string]graph.Shape{}, norms: map[string]normed{}, factors: map[string]string{},
 	}
 	for _, n := range g.Node {
 		for _, in := range n.Input {

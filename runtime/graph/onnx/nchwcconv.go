@@ -224,6 +224,9 @@ func (b *blocker) turnedEach(v string, w graph.Shape) string {
 // dy is the kernel, of H×W taps at a distance of the stride, and the samples are the channels that it sums over. The channels
 // of x lie along the width, between its columns, so that a kernel moved by one place meets the next channel: all taps of all
 // channels are places of one image, and none is copied.
+//
+// Where the weights are few, each half of the samples gives a sum of its own. Of two threads each then reads the half that it
+// wrote, which matters where they share no cache; and of a kernel of three rows from one block of channels neither gets two.
 func (b *blocker) convGradW(n *pb.NodeProto) {
 	x, dy := b.shapes[n.Input[0]], b.shapes[n.Input[1]]
 	if intAttribute(n, "group", 1) > 1 {
@@ -238,11 +241,18 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 		b.pointGradW(n, x, dy)
 		return
 	}
-	image, blocks, width := b.columns(n, x)
+	image, blocks, width := b.columns(n, x, &g)
 	image = b.pad(image, []int{0, 0, 0, g.left * width}, []int{0, 0, -g.crop, g.right * width})
 	image = b.add("ReorderInput", nchwcDomain, []string{image})
-	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy)}, whole("kernel_shape", []int{dy[2], dy[3]}),
-		whole("dilations", []int{g.stride[0], g.stride[1] * width}), whole("pads", []int{g.top, 0, g.bottom, 0}))
+	parts := 1
+	if x[0]%(2*b.block) == 0 && 4*b.shapes[n.Output[0]].Size() <= dy.Size() {
+		parts = 2
+	}
+	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy, parts)}, whole("kernel_shape", []int{dy[2], dy[3]}),
+		whole("dilations", []int{g.stride[0], g.stride[1] * width}), whole("pads", []int{g.top, 0, g.bottom, 0}), whole("group", parts))
+	if parts > 1 {
+		dw = b.reduce("ReduceSum", b.reshape(dw, blocks, parts, lanes*kh*kw*width), 1)
+	}
 	// [blocks,K/b,kh·kw,width,b] to [K,blocks,width,kh·kw], again as images.
 	tiles := blocks * lanes / b.block
 	if kh*kw > 1 {
@@ -267,7 +277,7 @@ func (b *blocker) pointGradW(n *pb.NodeProto, x, dy graph.Shape) {
 	lanes, blocks := b.lanes(dy[1]), b.lanes(x[1])/b.block
 	image := b.reshape(b.again(n.Input[0]), 1, x[0], blocks*x[2], x[3]*b.block)
 	image = b.add("ReorderInput", nchwcDomain, []string{image})
-	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy)}, whole("kernel_shape", []int{dy[2], dy[3]}),
+	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy, 1)}, whole("kernel_shape", []int{dy[2], dy[3]}),
 		whole("dilations", []int{1, b.block}), whole("strides", []int{x[2], 1}))
 	// [K/b,blocks,b,b] to [K,C].
 	tiles := lanes / b.block * blocks
@@ -278,35 +288,45 @@ func (b *blocker) pointGradW(n *pb.NodeProto, x, dy graph.Shape) {
 	b.name(n.Output[0])
 }
 
-// columns lays the images x out as [blocks,N,H,W·width], width channels between one column and the next.
-func (b *blocker) columns(n *pb.NodeProto, x graph.Shape) (image string, blocks, width int) {
+// columns lays the images x out as [blocks,N,H,W·width], width channels between one column and the next. Zeros that g wants
+// beside them are there already, if a convolution could put them there: a Pad has but one thread.
+func (b *blocker) columns(n *pb.NodeProto, x graph.Shape, g *geometry) (image string, blocks, width int) {
 	if b.fills(x) {
 		blocks = b.lanes(x[1]) / b.block
-		image = b.reshape(b.again(n.Input[0]), x[0], blocks, x[2], x[3]*b.block)
+		image, w := b.again(n.Input[0]), x[3]
+		if g.left+g.right > 0 && g.right >= 0 && g.crop == 0 {
+			image = b.affine(image, x, "", "", "", whole("pads", []int{0, g.left, 0, g.right}))
+			w += g.left + g.right
+			g.left, g.right = 0, 0
+		}
+		image = b.reshape(image, x[0], blocks, x[2], w*b.block)
 		if blocks > 1 {
 			return b.transpose(image, 1, 0, 2, 3), blocks, b.block
 		}
-		return b.reshape(image, 1, x[0], x[2], x[3]*b.block), 1, b.block
+		return b.reshape(image, 1, x[0], x[2], w*b.block), 1, b.block
 	}
 	b.plain(n.Input[0])
 	return b.reshape(b.transpose(n.Input[0], 0, 2, 3, 1), 1, x[0], x[2], x[3]*x[1]), 1, x[1]
 }
 
-// kernel lays dy [N,K,H,W] out as a filter from N channels to K.
-func (b *blocker) kernel(name string, dy graph.Shape) string {
+// kernel lays dy [N,K,H,W] out as a filter from N channels to K; in parts, from as many groups of the channels to K each.
+func (b *blocker) kernel(name string, dy graph.Shape, parts int) string {
 	blocks, places := b.lanes(dy[1])/b.block, dy[2]*dy[3]
+	samples := dy[0] / parts
 	var order []int
-	for k := range blocks {
-		for sample := 0; sample < dy[0]; sample += b.block {
-			for p := range places {
-				for i := range b.block {
-					order = append(order, ((sample+i)*blocks+k)*places+p)
+	for part := range parts {
+		for k := range blocks {
+			for sample := part * samples; sample < (part+1)*samples; sample += b.block {
+				for p := range places {
+					for i := range b.block {
+						order = append(order, ((sample+i)*blocks+k)*places+p)
+					}
 				}
 			}
 		}
 	}
 	rows := b.rows(b.reshape(b.blocked(name), dy[0]*blocks*places, b.block), 0, order)
-	return b.reshape(rows, blocks*b.block, dy[0], dy[2], dy[3])
+	return b.reshape(rows, parts*blocks*b.block, samples, dy[2], dy[3])
 }
 
 // depthwiseGradW takes each sample and channel for a channel of one image, which dy convolves by itself, and sums over samples.

@@ -14,13 +14,14 @@ type normed struct{ image, rest string }
 // batchNormInference scales and shifts by given statistics.
 func (b *blocker) batchNormInference(n *pb.NodeProto) bool {
 	x := n.Input[0]
-	if !b.fills(b.shapes[x]) || b.twins[x] == "" {
+	s := b.shapes[x]
+	if !b.fills(s) || b.twins[x] == "" {
 		return false
 	}
-	c := b.shapes[x][1]
+	c := s[1]
 	scale := b.mul(b.widen(n.Input[1], c), b.inverse(n, b.widen(n.Input[4], c)))
 	bias := b.sub(b.widen(n.Input[2], c), b.mul(b.widen(n.Input[3], c), scale))
-	return b.pair(n.Output[0], b.affine(b.twins[x], c, scale, bias, ""))
+	return b.pair(n.Output[0], b.affine(b.twins[x], s, scale, bias, ""))
 }
 
 // batchNorm normalises by the batch's statistics. A variance by E[x²] − E[x]² loses what the mean outweighs, so the mean is
@@ -42,7 +43,7 @@ func (b *blocker) batchNorm(n *pb.NodeProto) {
 		variance = b.result(b.add("Relu", "", []string{variance}), n.Output[2], c) // rounding may have made it negative
 	} else {
 		mean := b.result(b.overChannels("ReduceMean", b.blocked(x), s), n.Output[1], c)
-		of.image = b.affine(b.blocked(x), c, "", b.add("Neg", "", []string{mean}), "")
+		of.image = b.affine(b.blocked(x), s, "", b.add("Neg", "", []string{mean}), "")
 		variance = b.result(b.meanProduct(of.image, of.image, s), n.Output[2], c)
 	}
 	scale := b.mul(gamma, b.inverse(n, variance))
@@ -50,20 +51,19 @@ func (b *blocker) batchNorm(n *pb.NodeProto) {
 		beta = b.sub(beta, b.mul(scale, of.rest))
 	}
 	b.norms[n.Output[1]] = of
-	b.pair(n.Output[0], b.affine(of.image, c, scale, beta, ""))
+	b.pair(n.Output[0], b.affine(of.image, s, scale, beta, ""))
 }
 
 // shifted is an image in blocks less a number for each channel: by the bias of the convolution that makes it, where only the
 // batch norm and its gradient read it.
 func (b *blocker) shifted(x, by string) string {
-	c := b.shapes[x][1]
 	conv := b.makers[b.twins[x]]
 	others := slices.ContainsFunc(b.readers[x], func(n *pb.NodeProto) bool {
 		return n == nil || n.GetDomain() != graph.BlockedDomain || n.GetOpType() != "BatchNorm" && n.GetOpType() != "BatchNormGrad"
 	})
 	less := b.add("Neg", "", []string{by})
 	if conv == nil || conv.GetOpType() != "Conv" || others || !b.owed[x] || len(conv.Input) > 3 || attribute(conv, "activation") != nil {
-		return b.affine(b.blocked(x), c, "", less, "")
+		return b.affine(b.blocked(x), b.shapes[x], "", less, "")
 	}
 	if len(conv.Input) == 3 {
 		less = b.sub(conv.Input[2], by)
@@ -107,7 +107,7 @@ func (b *blocker) batchNormGrad(n *pb.NodeProto) {
 	c := s[1]
 	of, ok := b.norms[mean]
 	if !ok {
-		of.image = b.affine(b.blocked(x), c, "", b.add("Neg", "", []string{b.widen(mean, c)}), "")
+		of.image = b.affine(b.blocked(x), s, "", b.add("Neg", "", []string{b.widen(mean, c)}), "")
 	}
 	inv := b.inverse(n, b.widen(variance, c))
 	d := b.blocked(dy)
@@ -125,11 +125,11 @@ func (b *blocker) batchNormGrad(n *pb.NodeProto) {
 	factor := b.mul(b.widen(gamma, c), inv)
 	if b.takesFactor(n.Output[0]) {
 		b.factors[n.Output[0]] = factor
-		b.pair(n.Output[0], b.affine(of.image, c, kx, k, d))
+		b.pair(n.Output[0], b.affine(of.image, s, kx, k, d))
 		return
 	}
-	scaled := b.affine(d, c, factor, "", "")
-	b.pair(n.Output[0], b.affine(of.image, c, b.mul(factor, kx), b.mul(factor, k), scaled))
+	scaled := b.affine(d, s, factor, "", "")
+	b.pair(n.Output[0], b.affine(of.image, s, b.mul(factor, kx), b.mul(factor, k), scaled))
 }
 
 // takesFactor reports whether all that reads a gradient can scale weights instead, and these are few beside the image.

@@ -81,6 +81,7 @@ func (b *blocker) remake(v, zero string) string {
 	}
 	in[2] = b.add("Add", "", []string{made.Input[2], zero})
 	b.remade[v] = b.add("Conv", nchwcDomain, in, made.Attribute...)
+	b.sums[b.remade[v]] = b.shapes[v]
 	return b.remade[v]
 }
 
@@ -141,7 +142,7 @@ func (b *blocker) clip(n *pb.NodeProto) bool {
 // addition of an image becomes part of the convolution that made the other; a number for each channel is a convolution.
 func (b *blocker) addition(n *pb.NodeProto) bool {
 	if x, v, ok := b.perChannel(n); ok {
-		return b.pair(n.Output[0], b.affine(b.twins[x], b.shapes[x][1], "", v, ""))
+		return b.pair(n.Output[0], b.affine(b.twins[x], b.shapes[x], "", v, ""))
 	}
 	in, ok := b.operands(n)
 	if !ok {
@@ -156,7 +157,7 @@ func (b *blocker) addition(n *pb.NodeProto) bool {
 			conv.Input = append(conv.Input, "")
 		}
 		conv.Input = append(conv.Input, in[1-i])
-		b.summed[conv.Output[0]] = n.Input[1-i]
+		b.summed[conv.Output[0]], b.sums[conv.Output[0]] = n.Input[1-i], b.shapes[v]
 		// The other image may have been made after the convolution.
 		b.last(conv)
 		return b.pair(n.Output[0], conv.Output[0])
@@ -167,7 +168,7 @@ func (b *blocker) addition(n *pb.NodeProto) bool {
 // multiplication with a number for each channel is a convolution.
 func (b *blocker) multiplication(n *pb.NodeProto) bool {
 	if x, v, ok := b.perChannel(n); ok {
-		return b.pair(n.Output[0], b.affine(b.twins[x], b.shapes[x][1], v, "", ""))
+		return b.pair(n.Output[0], b.affine(b.twins[x], b.shapes[x], v, "", ""))
 	}
 	return b.elementwise(n)
 }
@@ -192,8 +193,8 @@ func (b *blocker) perChannel(n *pb.NodeProto) (x, v string, ok bool) {
 // affine multiplies each channel of an image in blocks by its scale, adds its bias and an image: a depthwise convolution with
 // a kernel of one, for which ONNX Runtime has a kernel that reads and writes once. Scale and bias fill the blocks; no scale
 // is ones, no bias and no image zeros.
-func (b *blocker) affine(x string, c int, scale, bias, image string) string {
-	lanes := b.lanes(c)
+func (b *blocker) affine(x string, s graph.Shape, scale, bias, image string, more ...*pb.AttributeProto) string {
+	lanes := b.lanes(s[1])
 	in := []string{x, ""}
 	if scale == "" {
 		ones := graph.NewTensor(graph.Float32, lanes, 1, 1, 1)
@@ -210,7 +211,9 @@ func (b *blocker) affine(x string, c int, scale, bias, image string) string {
 	if image != "" {
 		in = append(in, image)
 	}
-	return b.add("Conv", nchwcDomain, in, whole("kernel_shape", []int{1, 1}), whole("group", lanes))
+	y := b.add("Conv", nchwcDomain, in, append(more, whole("kernel_shape", []int{1, 1}), whole("group", lanes))...)
+	b.sums[y] = s
+	return y
 }
 
 // globalAveragePool gives what is in blocks and plain alike, having one place for each channel.
