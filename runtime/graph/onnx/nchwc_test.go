@@ -148,8 +148,8 @@ func TestTrainingStepReordersNoImageBetweenOperators(t *testing.T) {
 		"ReorderInput":   1 + 2*blocks, // as many as kernels
 		"ReorderOutput":  1 + 2*blocks,
 		"Scale+Relu":     2 * blocks, // once more for the gradient
-		"Scale+Sum+Relu": blocks,
-		"Conv+Sum":       blocks, // the gradient of a block's input: what came by the shortcut is added
+		"Scale+Sum+Relu": blocks + 1, // of the sums that a gradient reads every second is made once more
+		"Conv+Sum":       blocks,     // the gradient of a block's input: what came by the shortcut is added
 	} {
 		if count[name] != want {
 			t.Errorf("%d nodes are %s, want %d", count[name], name, want)
