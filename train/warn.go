@@ -77,17 +77,21 @@ func hotStandard(run *Run) []string {
 	})
 }
 
-// featuresAlone are losses of which none reaches the layer that classifies.
+// featuresAlone are losses on logits that all have no weight. Without any, a layer that nothing trains is an error, and some
+// losses on features train it.
 func featuresAlone(run *Run) []string {
 	onLogits := func(t Term) bool {
 		row, _ := losses.Lookup(t.Name)
-		_, deployed := t.Loss.(losses.Deployed) // its part is what classifies
-		return deployed || t.Weight != 0 && (row.Taps == losses.None || row.Taps == losses.Heads)
+		return row.Taps == losses.None || row.Taps == losses.Heads
 	}
-	if slices.ContainsFunc(run.Recipe.Losses, onLogits) {
+	weighs := func(t Term) bool {
+		_, deployed := t.Loss.(losses.Deployed) // its part is what classifies
+		return deployed || onLogits(t) && t.Weight != 0
+	}
+	if slices.ContainsFunc(run.Recipe.Losses, weighs) {
 		return nil
 	}
-	return []string{"losses"}
+	return run.Recipe.places(onLogits)
 }
 
 // rectified are terms with the adapter convreg for a tensor that a layer or a sum gives.

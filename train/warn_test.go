@@ -14,7 +14,7 @@ func TestChoicesThatAreKnownToHurtAreWarnedOf(t *testing.T) {
 		{"the defaults", "[{loss: ce, weight: 0.1}, {loss: kd, weight: 0.9}]", "{arch: resnet8, width: 4}", ""},
 		{"hot standardised logits", "[{loss: ce}, {loss: kd, standardize: true, temperature: 5}]", "{arch: resnet8, width: 4}",
 			"losses.1 (kd): standardised logits have deviation 1"},
-		{"no weight on logits", "[{loss: ce, weight: 0}, {loss: at}]", "{arch: resnet8, width: 4}", "losses: nothing trains the student's last layer"},
+		{"no weight on logits", "[{loss: ce, weight: 0}, {loss: at}]", "{arch: resnet8, width: 4}", "losses.0 (ce): nothing trains the student's last layer"},
 		{"a ReLU for what is below 0", "[{loss: ce}, {loss: fitnets, taps: [{student: layer3, teacher: /layer3/layer3.8/conv2/Conv_output_0}]}]",
 			"{arch: resnet8, width: 4}", "losses.1 (fitnets): the adapter convreg ends in a ReLU"},
 		{"a ReLU for a ReLU's result", "[{loss: ce}, {loss: fitnets, taps: [{" + layer + ", " + map3 + "}]}]", "{arch: resnet8, width: 4}", ""},
