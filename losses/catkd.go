@@ -6,6 +6,7 @@ import (
 	G "gorgonia.org/gorgonia"
 
 	"distill/runtime/graph"
+	"distill/runtime/graph/nn"
 	"distill/runtime/graph/op"
 )
 
@@ -48,7 +49,7 @@ func (c *CATKD) Build(in In) *G.Node {
 // attention is n(A(F)) for a map F [N,C,H,W] and a classifier's weight [K,C].
 func (c *CATKD) attention(x, w *G.Node) *G.Node {
 	a := op.Conv(x, op.Unsqueeze(w, 2, 3), nil, op.ConvAttrs{})
-	a = resample(a, c.Size, c.Size, averaging)
+	a = nn.Resample(a, c.Size, c.Size, nn.Averaging)
 	if c.Normalize {
 		a = unit(a, 2, 3)
 	}

@@ -6,6 +6,7 @@ import (
 	G "gorgonia.org/gorgonia"
 
 	"distill/runtime/graph"
+	"distill/runtime/graph/nn"
 	"distill/runtime/graph/op"
 )
 
@@ -60,39 +61,5 @@ func (in In) alike(p Pair) Pair {
 func toSmaller(a, b *G.Node) (*G.Node, *G.Node) {
 	s, t := graph.ShapeOf(a), graph.ShapeOf(b)
 	h, w := min(s[2], t[2]), min(s[3], t[3])
-	return resample(a, h, w, averaging), resample(b, h, w, averaging)
-}
-
-// resample gives a map [N,C,H,W] h rows and w columns, each axis by the matrix [to,from] of line.
-func resample(x *G.Node, h, w int, line func(from, to int) graph.Array) *G.Node {
-	s := graph.ShapeOf(x)
-	if s[3] != w {
-		x = op.MatMulT(x, graph.Const(x, line(s[3], w)), false, true)
-	}
-	if s[2] != h {
-		x = op.MatMul(graph.Const(x, line(s[2], h)), x)
-	}
-	return x
-}
-
-// averaging is PyTorch's adaptive average pool of a line: pixel i is the mean of those from ⌊i·from/to⌋ up to, not including,
-// ⌈(i+1)·from/to⌉.
-func averaging(from, to int) graph.Array {
-	m := graph.Zeros(graph.Shape{to, from})
-	for i := range to {
-		first, last := i*from/to, ((i+1)*from+to-1)/to
-		for j := first; j < last; j++ {
-			m.F[i*from+j] = 1 / float64(last-first)
-		}
-	}
-	return m
-}
-
-// nearest is PyTorch's interpolation of a line by the mode of that name: pixel i is pixel ⌊i·from/to⌋.
-func nearest(from, to int) graph.Array {
-	m := graph.Zeros(graph.Shape{to, from})
-	for i := range to {
-		m.F[i*from+i*from/to] = 1
-	}
-	return m
+	return nn.Resample(a, h, w, nn.Averaging), nn.Resample(b, h, w, nn.Averaging)
 }

@@ -43,7 +43,7 @@ func (*OFD) Build(in In) *G.Node {
 		part := func(layer string) string { return in.Name(fmt.Sprintf("connector%d.%s", i+1, layer)) }
 		x := nn.Conv{Name: part("conv"), In: s[1], Out: c, Kernel: 1, Init: nn.KaimingNormal}.Apply(in.Graph(), p.Student)
 		x = nn.BatchNorm{Name: part("bn"), Channels: c}.Apply(in.Graph(), x)
-		t := resample(p.Teacher, s[2], s[3], averaging)
+		t := nn.Resample(p.Teacher, s[2], s[3], nn.Averaging)
 		d := op.Sub(x, op.Max(t, m)) // m ≤ 0, so that this is s − t where t > 0
 		d = op.Where(op.Greater(t, op.Scalar(t, 0)), d, op.Relu(d))
 		return op.Scale(op.ReduceSumSquare(d, nil, false), math.Pow(2, float64(i+1-n))/float64(s[0]))

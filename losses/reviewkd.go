@@ -96,13 +96,13 @@ func fuse(g *graph.Graph, name string, l level, y *G.Node, mid int) (s, passed *
 	size, to := graph.ShapeOf(l.s), graph.ShapeOf(l.t)
 	x := conv("1", l.s, mid, 1)
 	if y != nil {
-		y = resample(y, size[2], size[3], nearest)
+		y = nn.Resample(y, size[2], size[3], nn.Nearest)
 		a := nn.Conv{Name: name + ".attention", In: 2 * mid, Out: 2, Kernel: 1, Bias: true}.Apply(g, op.Concat(1, x, y))
 		a = op.Sigmoid(a) // [N,2,H,W]
 		share := func(i int, of *G.Node) *G.Node { return op.Mul(of, op.Slice(a, op.Range{Axis: 1, From: i, To: i + 1})) }
 		x = op.Add(share(0, x), share(1, y))
 	}
-	x = resample(x, to[2], to[3], nearest)
+	x = nn.Resample(x, to[2], to[3], nn.Nearest)
 	return conv("2", x, to[1], 3), x
 }
 
@@ -117,7 +117,7 @@ func hierarchical(d *G.Node) *G.Node {
 		}
 		factor /= 2
 		factors += factor
-		sum = op.Add(sum, op.Scale(meanSquare(resample(d, k, k, averaging)), factor))
+		sum = op.Add(sum, op.Scale(meanSquare(nn.Resample(d, k, k, nn.Averaging)), factor))
 	}
 	return op.Scale(sum, 1/factors)
 }

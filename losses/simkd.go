@@ -6,6 +6,7 @@ import (
 	G "gorgonia.org/gorgonia"
 
 	"distill/runtime/graph"
+	"distill/runtime/graph/nn"
 	"distill/runtime/graph/op"
 )
 
@@ -37,7 +38,7 @@ func (s *SimKD) Build(in In) *G.Node {
 	in.classifierOf(p)
 	u := s.project(in, p)
 	size := graph.ShapeOf(u)
-	return meanSquare(op.Sub(u, resample(p.Teacher, size[2], size[3], averaging)))
+	return meanSquare(op.Sub(u, nn.Resample(p.Teacher, size[2], size[3], nn.Averaging)))
 }
 
 // Deploy describes the logits that the teacher's classifier gives of the projected map's average.
@@ -50,7 +51,7 @@ func (s *SimKD) Deploy(in In) *G.Node {
 // project is u of a pair's student, [N,C,h,w] of the smaller map's size.
 func (s *SimKD) project(in In, p Pair) *G.Node {
 	size, c := graph.ShapeOf(p.Student), p.Shape[1]
-	x := resample(p.Student, min(size[2], p.Shape[2]), min(size[3], p.Shape[3]), averaging)
+	x := nn.Resample(p.Student, min(size[2], p.Shape[2]), min(size[3], p.Shape[3]), nn.Averaging)
 	inside := max(c/s.Factor, 1)
 	x = convNormRelu(in.Graph(), in.Name("projector.1"), x, inside, 1)
 	x = convNormRelu(in.Graph(), in.Name("projector.2"), x, inside, 3)

@@ -72,7 +72,7 @@ func (w *WKDF) project(in In, p Pair) *G.Node {
 func cells(x *G.Node, g int) (mean, deviation *G.Node) {
 	s := graph.ShapeOf(x)
 	h, w := widest(s[2], g), widest(s[3], g)
-	x = op.Reshape(resample(x, g*h, g*w, laid(g)), -1, s[1], g, h, g, w)
+	x = op.Reshape(nn.Resample(x, g*h, g*w, laid(g)), -1, s[1], g, h, g, w)
 	inside := graph.Zeros(graph.Shape{g, h, g, w}) // 0 for the pixels that a smaller cell repeats
 	one, other := graph.Zeros(graph.Shape{g, 1, g, 1}), graph.Zeros(graph.Shape{g, 1, g, 1})
 	for i := range g {

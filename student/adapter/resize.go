@@ -1,8 +1,6 @@
 package adapter
 
 import (
-	"math"
-
 	G "gorgonia.org/gorgonia"
 
 	"distill/runtime/graph"
@@ -10,40 +8,15 @@ import (
 	"distill/runtime/graph/op"
 )
 
-// resize gives a map [N,C,H,W] h rows and w columns, each axis by a constant matrix: an axis that shrinks is averaged, one
-// that grows is interpolated linearly.
-func resize(x *G.Node, h, w int) *G.Node {
-	s := graph.ShapeOf(x)
-	if s[3] != w {
-		x = op.MatMulT(x, graph.Const(x, resizing(s[3], w)), false, true)
-	}
-	if s[2] != h {
-		x = op.MatMul(graph.Const(x, resizing(s[2], h)), x)
-	}
-	return x
-}
+// resize gives a map [N,C,H,W] h rows and w columns: an axis that shrinks is averaged, one that grows is interpolated linearly.
+func resize(x *G.Node, h, w int) *G.Node { return nn.Resample(x, h, w, resizing) }
 
-// resizing is the matrix [to,from] that makes from pixels of a line to. Fewer are PyTorch's adaptive average pool: pixel i is
-// the mean of those from ⌊i·from/to⌋ up to, not including, ⌈(i+1)·from/to⌉. More are its linear interpolation without aligned
-// corners: pixel i lies at (i+½)·from/to − ½ between two, or at the border.
+// resizing is the matrix [to,from] that makes from pixels of a line to.
 func resizing(from, to int) graph.Array {
-	m := graph.Zeros(graph.Shape{to, from})
-	for i := range to {
-		row := m.F[i*from : (i+1)*from]
-		if to < from {
-			first, last := i*from/to, ((i+1)*from+to-1)/to
-			for j := first; j < last; j++ {
-				row[j] = 1 / float64(last-first)
-			}
-			continue
-		}
-		at := max(0, (float64(i)+0.5)*float64(from)/float64(to)-0.5)
-		left, share := math.Modf(at)
-		j := int(left)
-		row[j] += 1 - share
-		row[min(j+1, from-1)] += share
+	if to < from {
+		return nn.Averaging(from, to)
 	}
-	return m
+	return nn.Interpolating(from, to)
 }
 
 // project gives a map [N,C,H,W] the teacher's channels, by a 1x1 convolution, and its size: [N,c,h,w]. The two commute, so the
