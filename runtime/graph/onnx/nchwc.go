@@ -57,7 +57,7 @@ type blocker struct {
 	remade  map[string]string        // a second twin, for the backward pass: see again
 	kept    map[string]bool          // twins that are not made a second time
 	summed  map[string]string        // plain value that the maker of a twin adds
-	sums    map[string]graph.Shape   // of the twins whose maker adds an image
+	sums    map[string]graph.Shape   // of the twins whose maker may add an image
 	norms   map[string]normed        // of batchNorm, by the name of the mean
 	factors map[string]string        // what a gradient's twin must still be multiplied by, for each channel: see takesFactor
 }
@@ -128,20 +128,18 @@ func (b *blocker) copySums() {
 			makers[out] = n
 		}
 	}
-	var nodes []*pb.NodeProto
-	for _, n := range b.nodes {
+	all := b.nodes
+	b.nodes = nil
+	for _, n := range all {
 		image, shape := input(n, 3), b.sums[n.Output[0]]
 		if n.GetOpType() == "Conv" && image != "" && shape.Size() <= cached {
 			before := ancestors(n, makers)
 			if slices.ContainsFunc(readers[image], func(r *pb.NodeProto) bool { return r != n && !before[r] }) {
-				b.nodes = nodes
 				n.Input[3] = b.affine(image, shape, "", "", "")
-				nodes = b.nodes
 			}
 		}
-		nodes = append(nodes, n)
+		b.nodes = append(b.nodes, n)
 	}
-	b.nodes = nodes
 }
 
 // cached is how many elements an image has at most that stays in a cache from one operator to the next: 4 MiB.
