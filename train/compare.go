@@ -44,7 +44,7 @@ var rowName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 +.,_-]*$`)
 func LoadSuite(path string, overrides []string) (*Suite, error) {
 	src, err := readUpTo(path, strictyaml.MaxSize)
 	if err != nil {
-		return nil, fmt.Errorf("train: read suite: %w", err)
+		return nil, hint.Wrap(fmt.Errorf("train: read suite: %w", err), "`distill compare --help` shows one")
 	}
 	s := &Suite{Output: "runs/compare", Seeds: []uint64{1, 2, 3}}
 	if err := strictyaml.Decode(src, path, s, nil); err != nil {
