@@ -24,7 +24,7 @@ type network struct {
 var networks = []network{
 	{"resnet-20", &student.ResNet{Depth: 20, Width: 16, Shortcut: "B"}, [3]int{3, 32, 32}, 10, 64, 256},
 	{"wide", &student.ResNet{Depth: 14, Width: 64, Shortcut: "B"}, [3]int{3, 32, 32}, 10, 64, 256},
-	{"mobilenetv2", &student.MobileNetV2{Width: 1, Stem: 32, StemStride: 1, Settings: [][4]int{
+	{"mobilenetv2", &student.MobileNetV2{Width: 1, Depth: 1, Stem: 32, StemStride: 1, Settings: [][4]int{
 		{1, 16, 1, 1}, {6, 24, 2, 1}, {6, 32, 2, 2}, {6, 64, 2, 2}, // t, c, n, s
 	}}, [3]int{3, 32, 32}, 10, 64, 256},
 	{"vit", &student.ViT{Patch: 4, Width: 192, Depth: 4, Heads: 3, MLPRatio: 4, Pool: "mean"}, [3]int{3, 32, 32}, 10, 64, 256},

@@ -49,8 +49,18 @@ var networks = map[string]student.Arch{
 	"cnn":       &student.CNN{Widths: []int{6, 8}},
 	"mlp":       &student.MLP{Hidden: []int{16, 12}},
 	"mobilenetv2": &student.MobileNetV2{
-		Width: 0.25, Stem: 32, StemStride: 2, Settings: [][4]int{{1, 16, 1, 1}, {3, 64, 2, 2}}, Last: 16,
+		Width: 0.25, Depth: 1, Stem: 32, StemStride: 2, Settings: [][4]int{{1, 16, 1, 1}, {3, 64, 2, 2}}, Last: 16,
 	},
+	"resnet_basic":      &student.ImageNetResNet{Blocks: []int{1, 1}, Width: 0.125, Depth: 1},
+	"resnet_bottleneck": &student.ImageNetResNet{Blocks: []int{1, 1}, Bottleneck: true, Width: 0.125, Depth: 1, Small: true},
+	"wrn":               &student.WRN{Depth: 10, Widen: 2, Width: 2},
+	"vgg":               &student.VGG{Stages: [][2]int{{8, 1}, {8, 1}}, BatchNorm: true, Width: 1, Depth: 1, Hidden: 6},
+	"vgg_small":         &student.VGG{Stages: [][2]int{{64, 1}, {64, 1}, {128, 2}}, BatchNorm: true, Width: 0.125, Depth: 1, Small: true},
+	"shufflenetv2":      &student.ShuffleNetV2{Stem: 8, Stages: [][2]int{{16, 2}, {24, 1}}, Last: 16, Width: 0.5, Depth: 1, Small: true},
+	"efficientnet": &student.EfficientNet{
+		Width: 1, Depth: 1, Stem: 8, Settings: [][5]int{{1, 8, 1, 1, 3}, {2, 16, 1, 2, 5}}, Last: 16, Small: true,
+	},
+	"convnext":  &student.ConvNeXt{Patch: 2, Stages: [][2]int{{8, 1}, {16, 2}}, Width: 1, Depth: 1, LayerScale: 1e-6},
 	"vit_token": &student.ViT{Patch: 4, Width: 12, Depth: 2, Heads: 2, MLPRatio: 2, Pool: "token"},
 	"vit_mean":  &student.ViT{Patch: 4, Width: 12, Depth: 2, Heads: 2, MLPRatio: 2, Pool: "mean"},
 }

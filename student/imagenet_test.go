@@ -40,6 +40,12 @@ func derived(name string, s graph.Shape) graph.Tensor {
 	return t
 }
 
+// narrowVGG is vgg11, with batch norm or without, with an eighth of its channels and fewer hidden features: its 133 million
+// weights would take a second to derive and half a gigabyte.
+func narrowVGG(batchNorm bool) student.Arch {
+	return changed("vgg11_bn", func(v *student.VGG) { v.BatchNorm, v.Width, v.Hidden = batchNorm, 0.125, 64 })
+}
+
 func TestFullSizeNetworksEqualTorchvisions(t *testing.T) {
 	b, err := os.ReadFile("../testdata/goldens/imagenet.json")
 	if err != nil {
@@ -53,18 +59,26 @@ func TestFullSizeNetworksEqualTorchvisions(t *testing.T) {
 	if err := json.Unmarshal(b, &goldens); err != nil {
 		t.Fatal(err)
 	}
-	students := map[string]string{"mobilenet_v2": "mobilenetv2", "vit_tiny_16": "vit_tiny16"}
+	students := map[string]student.Arch{
+		"convnext_atto":      member("convnext_atto"),
+		"efficientnet_b0":    member("efficientnet_b0"),
+		"mobilenet_v2":       member("mobilenetv2"),
+		"resnet18":           member("resnet18"),
+		"resnet50":           member("resnet50"),
+		"resnet18_small":     member("resnet18_cifar"),
+		"shufflenet_v2_x0_5": member("shufflenetv2_x0_5"),
+		"shufflenet_v2_x1_0": member("shufflenetv2"),
+		"vgg11_narrow":       narrowVGG(false),
+		"vgg11_bn_narrow":    narrowVGG(true),
+		"vit_tiny_16":        member("vit_tiny16"),
+	}
 	if len(goldens) != len(students) {
 		t.Fatalf("%d goldens for %d students", len(goldens), len(students))
 	}
 	for name, g := range goldens {
 		t.Run(name, func(t *testing.T) {
-			a, err := student.New(students[name])
-			if err != nil {
-				t.Fatal(err)
-			}
 			p, err := graph.Build(graph.Inference, func(b *graph.Graph) {
-				b.Output("logits", a.Build(b, b.Input("input", graph.Float32, g.Input...), len(g.Logits)).Logits)
+				b.Output("logits", students[name].Build(b, b.Input("input", graph.Float32, g.Input...), len(g.Logits)).Logits)
 			})
 			if err != nil {
 				t.Fatal(err)

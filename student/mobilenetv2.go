@@ -1,8 +1,8 @@
 package student
 
 import (
+	"cmp"
 	"fmt"
-	"math"
 
 	G "gorgonia.org/gorgonia"
 
@@ -16,6 +16,7 @@ import (
 // convolution, the mean over the image and a dense layer.
 type MobileNetV2 struct {
 	Width      float64 `yaml:"width"`       // multiplies channels, which are rounded to multiples of 8; default 1
+	Depth      float64 `yaml:"depth"`       // multiplies the blocks of each stage, rounded up; default 1
 	Stem       int     `yaml:"stem"`        // channels of the stem; default 32
 	StemStride int     `yaml:"stem_stride"` // 1 or 2; default 2, for small images 1
 	// Settings are the stages, [t, c, n, s] each: n blocks of c channels which expand theirs t times, the first of stride s.
@@ -31,16 +32,17 @@ func mobileNetV2(small bool) *MobileNetV2 {
 	if small {
 		stride = 1
 	}
-	return &MobileNetV2{Width: 1, Stem: 32, StemStride: stride, Last: 1280, Dropout: 0.2, Settings: [][4]int{
+	return &MobileNetV2{Width: 1, Depth: 1, Stem: 32, StemStride: stride, Last: 1280, Dropout: 0.2, Settings: [][4]int{
 		{1, 16, 1, 1}, {6, 24, 2, stride}, {6, 32, 3, 2}, {6, 64, 4, 2}, {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1},
 	}}
 }
 
 // Validate wants at least one stage, strides of 1 or 2, and sizes that can be built.
 func (m *MobileNetV2) Validate() error {
+	if err := cmp.Or(multiplier("width", m.Width), multiplier("depth", m.Depth)); err != nil {
+		return err
+	}
 	switch {
-	case !(m.Width > 0 && m.Width <= 16):
-		return fmt.Errorf("width must be above 0 and at most 16, not %v", m.Width)
 	case m.Stem < 1 || m.Stem > 4096:
 		return fmt.Errorf("stem must be in 1..4096, not %d", m.Stem)
 	case m.StemStride != 1 && m.StemStride != 2:
@@ -61,16 +63,6 @@ func (m *MobileNetV2) Validate() error {
 	return nil
 }
 
-// channels are v times the width, rounded to a multiple of 8 that is not 10 % below (torchvision's _make_divisible).
-func channels(v int, width float64) int {
-	c := float64(v) * width
-	rounded := max(8, int(math.Floor(c+4))/8*8)
-	if float64(rounded) < 0.9*c {
-		rounded += 8
-	}
-	return rounded
-}
-
 func relu6(x *G.Node) *G.Node { return op.Clip(x, 0, 6) }
 
 // Build describes the network; its taps are stem, stage1, stage2, … and, where it is, last [N,c,h,w], and pool [N,c].
@@ -80,7 +72,7 @@ func (m *MobileNetV2) Build(g *graph.Graph, x *G.Node, classes int) Model {
 	x = nn.ConvNorm{Name: next(), In: graph.ShapeOf(x)[1], Out: in, Kernel: 3, Stride: m.StemStride, Act: relu6}.Apply(g, x)
 	taps := []Tap{{"stem", x}}
 	for i, s := range m.Settings {
-		t, out, n, stride := s[0], channels(s[1], m.Width), s[2], s[3]
+		t, out, n, stride := s[0], channels(s[1], m.Width), blocks(s[2], m.Depth), s[3]
 		for range n {
 			x = invertedResidual(g, next()+".conv", x, in, out, t, stride)
 			in, stride = out, 1

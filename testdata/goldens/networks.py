@@ -30,12 +30,25 @@ arXiv:1503.02531). Batch norm has eps 1e-5 and momentum 0.1: a running variance 
     mlp         [4,1,6,6]: linear to 16, ReLU, linear to 12, ReLU, linear to 10
     mobilenetv2 torchvision's MobileNetV2 of width 0.25 on [4,3,16,16], with settings (1,16,1,1), (3,64,2,2), a last convolution
                 of 16 channels instead of 1280, and no dropout
+    resnet_basic       torchvision's ResNet of layers of one BasicBlock each, 8 and 16 wide, on [4,3,13,13]
+    resnet_bottleneck  of layers of one Bottleneck each, 8 and 16 planes wide, on [3,3,11,11], with a 3x3 stem of stride 1 and no
+                max pool
+    wrn         wide ResNet (Zagoruyko and Komodakis 2016, arXiv:1605.07146) of depth 10 and widening 2, its stem 2 wide, on
+                [4,3,16,16]
+    vgg         torchvision's VGG of the stages 8, max pool, 8, max pool, with batch norm, 6 hidden features and no dropout, on
+                [4,3,12,12]
+    vgg_small   3x3 convolutions with bias, batch norm, ReLU: 8, max pool, 8, 16 and 16; global average pool; linear; on [4,3,8,8]
+    shufflenetv2       torchvision's ShuffleNetV2 of 2 and 1 blocks of 8 and 12 channels, without a last stage, a stem of 8 and a
+                last convolution of 16, on [3,3,9,9], with a stem of stride 1 and no max pool
+    efficientnet       torchvision's EfficientNet with a stem of 8 channels and stride 1, settings (expand, channels, blocks, stride,
+                kernel) (1,8,1,1,3), (2,16,1,2,5), a last convolution of 16, on [6,3,10,10], without dropout or stochastic depth
+    convnext    torchvision's ConvNeXt of 1 and 2 blocks of 8 and 16 channels, with a stem of patch 2, on [4,3,8,8]
     vit_token   torchvision's VisionTransformer on [4,3,8,8]: patch 4, width 12, depth 2, 2 heads, 24 hidden features
     vit_mean    the same without a class token: the mean of the patches' tokens is classified
 
-Names are PyTorch's, those of the ResNets as in github.com/akamaster/pytorch_resnet_cifar10. No ReLU has an input within 1e-5
-of 0 (of a ReLU6: of 0 or 6), and no window of a max pool holds a positive maximum that close to another element, so that an engine in float32 takes
-the same branches.
+Names are PyTorch's, those of the CIFAR ResNets as in github.com/akamaster/pytorch_resnet_cifar10, those of the wide ResNet
+as in github.com/xternalz/WideResNet-pytorch. No ReLU has an input within 1e-5 of 0 (of a ReLU6: of 0 or 6), and no window of
+a max pool holds a positive maximum that close to another element, so that an engine in float32 takes the same branches.
 
 Needs PyTorch 1.13 and torchvision 0.14 (Debian: python3-torch, python3-torchvision).
 """
@@ -46,7 +59,11 @@ import pathlib
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models import MobileNetV2, VisionTransformer
+from torchvision.models import ConvNeXt, EfficientNet, MobileNetV2, ShuffleNetV2, VisionTransformer
+from torchvision.models.convnext import CNBlockConfig
+from torchvision.models.efficientnet import MBConvConfig
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.models.vgg import VGG, make_layers
 from torchvision.ops.misc import Conv2dNormActivation
 
 CLASSES = 10
@@ -58,12 +75,14 @@ def relu(x):
     return F.relu(x)
 
 
-def max_pool(x):
-    windows = F.unfold(x.flatten(0, 1)[:, None], 2, stride=2)
+def max_pool(x, *window):
+    """window is kernel, stride and padding."""
+    window = window or (2, 2, 0)
+    windows = F.unfold(x.flatten(0, 1)[:, None], window[0], stride=window[1], padding=window[2])
     first, second = windows.topk(2, dim=1).values.unbind(1)
     # Windows of zeros, which a ReLU left, pass no gradient on: there the choice makes no difference.
     assert ((first - second)[first > 0] > MARGIN).all(), "a max pool has two maxima: choose other inputs"
-    return F.max_pool2d(x, 2)
+    return F.max_pool2d(x, *window)
 
 
 class Block(nn.Module):
@@ -131,8 +150,22 @@ class MLP(nn.Module):
 
 
 def at_no_kink(module, inputs):
+    """is called before a module that has a kink."""
     x = inputs[0]
-    assert not module.training or min(x.abs().min(), (x - 6).abs().min()) > MARGIN, "a ReLU6 is at its kink: choose other inputs"
+    if not module.training:
+        return
+    if isinstance(module, nn.MaxPool2d):
+        max_pool(x, module.kernel_size, module.stride, module.padding)
+    else:
+        kinks = [0, 6] if isinstance(module, nn.ReLU6) else [0]
+        assert min((x - k).abs().min() for k in kinks) > MARGIN, "an activation is at its kink: choose other inputs"
+
+
+def watched(net):
+    for m in net.modules():
+        if isinstance(m, (nn.ReLU, nn.ReLU6, nn.MaxPool2d)):
+            m.register_forward_pre_hook(at_no_kink)
+    return net
 
 
 def mobilenetv2():
@@ -140,9 +173,102 @@ def mobilenetv2():
     net = MobileNetV2(CLASSES, width_mult=0.25, inverted_residual_setting=settings, dropout=0)
     net.features[-1] = Conv2dNormActivation(16, 16, kernel_size=1, activation_layer=nn.ReLU6)
     net.classifier[1] = nn.Linear(16, CLASSES)
-    for m in net.modules():
-        if isinstance(m, nn.ReLU6):
-            m.register_forward_pre_hook(at_no_kink)
+    return watched(net)
+
+
+class ResNet(nn.Module):
+    def __init__(self, block, small):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, padding=1, bias=False) if small else nn.Conv2d(3, 8, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.relu = nn.ReLU()
+        self.maxpool = nn.Identity() if small else nn.MaxPool2d(3, 2, padding=1)
+        out = [planes * block.expansion for planes in (8, 16)]
+        self.layer1 = nn.Sequential(block(8, 8, 1, self.downsample(8, out[0], 1)))
+        self.layer2 = nn.Sequential(block(out[0], 16, 2, self.downsample(out[0], out[1], 2)))
+        self.fc = nn.Linear(out[1], CLASSES)
+
+    @staticmethod
+    def downsample(inputs, outputs, stride):
+        if stride == 1 and inputs == outputs:
+            return None
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        return self.fc(self.layer2(self.layer1(x)).mean((2, 3)))
+
+
+class WideBlock(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.convShortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x):
+        x = relu(self.bn1(x))
+        return self.conv2(relu(self.bn2(self.conv1(x)))) + self.convShortcut(x)
+
+
+class WideStage(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.layer = nn.Sequential(WideBlock(inputs, outputs, stride))
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+class WideResNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 2, 3, padding=1, bias=False)
+        self.block1 = WideStage(2, 4, 1)
+        self.block2 = WideStage(4, 8, 2)
+        self.block3 = WideStage(8, 16, 2)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.fc = nn.Linear(16, CLASSES)
+
+    def forward(self, x):
+        x = self.block3(self.block2(self.block1(self.conv1(x))))
+        return self.fc(relu(self.bn1(x)).mean((2, 3)))
+
+
+def vgg():
+    net = VGG(make_layers([8, "M", 8, "M"], batch_norm=True), dropout=0)
+    net.classifier[0], net.classifier[3], net.classifier[6] = nn.Linear(8 * 49, 6), nn.Linear(6, 6), nn.Linear(6, CLASSES)
+    return watched(net)
+
+
+class SmallVGG(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features = make_layers([8, "M", 8, 16, 16], batch_norm=True)
+        self.classifier = nn.Linear(16, CLASSES)
+
+    def forward(self, x):
+        return self.classifier(self.features(x).mean((2, 3)))
+
+
+def shufflenetv2():
+    net = ShuffleNetV2([2, 1, 1], [8, 8, 12, 12, 16], CLASSES)
+    net.conv1[0].stride, net.maxpool, net.stage4 = (1, 1), nn.Identity(), nn.Identity()
+    return watched(net)
+
+
+def efficientnet():
+    settings = [MBConvConfig(1, 3, 1, 8, 8, 1), MBConvConfig(2, 5, 2, 8, 16, 1)]
+    net = EfficientNet(settings, dropout=0, stochastic_depth_prob=0, num_classes=CLASSES, last_channel=16)
+    net.features[0][0].stride = (1, 1)
+    return net
+
+
+def convnext():
+    net = ConvNeXt([CNBlockConfig(8, 16, 1), CNBlockConfig(16, None, 2)], num_classes=CLASSES)
+    net.features[0][0] = nn.Conv2d(3, 8, 2, 2)
     return net
 
 
@@ -209,6 +335,14 @@ def main():
         "cnn": golden(CNN(), [4, 3, 12, 12]),
         "mlp": golden(MLP(), [4, 1, 6, 6]),
         "mobilenetv2": golden(mobilenetv2(), [4, 3, 16, 16]),
+        "resnet_basic": golden(watched(ResNet(BasicBlock, small=False)), [4, 3, 13, 13]),
+        "resnet_bottleneck": golden(watched(ResNet(Bottleneck, small=True)), [3, 3, 11, 11]),
+        "wrn": golden(WideResNet(), [4, 3, 16, 16]),
+        "vgg": golden(vgg(), [4, 3, 12, 12]),
+        "vgg_small": golden(watched(SmallVGG()), [4, 3, 8, 8]),
+        "shufflenetv2": golden(shufflenetv2(), [3, 3, 9, 9]),
+        "efficientnet": golden(efficientnet(), [6, 3, 10, 10]),
+        "convnext": golden(convnext(), [4, 3, 8, 8]),
         "vit_token": golden(ViT("token"), [4, 3, 8, 8]),
         "vit_mean": golden(ViT("mean"), [4, 3, 8, 8]),
     }

@@ -11,8 +11,8 @@ import (
 type ConvNorm struct {
 	Name            string
 	In, Out, Kernel int
-	Stride, Group   int // zero: 1
-	Act             func(x *G.Node) *G.Node
+	Stride, Group   int                     // zero: 1
+	Act             func(x *G.Node) *G.Node // nil: none
 }
 
 // Apply turns x [N,In,H,W] into [N,Out,⌈H/Stride⌉,⌈W/Stride⌉].
@@ -21,5 +21,9 @@ func (l ConvNorm) Apply(g *graph.Graph, x *G.Node) *G.Node {
 		Name: l.Name + ".0", In: l.In, Out: l.Out, Kernel: l.Kernel, Stride: l.Stride, Pad: l.Kernel / 2, Group: l.Group,
 		Init: KaimingNormal,
 	}.Apply(g, x)
-	return l.Act(BatchNorm{Name: l.Name + ".1", Channels: l.Out}.Apply(g, x))
+	x = BatchNorm{Name: l.Name + ".1", Channels: l.Out}.Apply(g, x)
+	if l.Act == nil {
+		return x
+	}
+	return l.Act(x)
 }
