@@ -9,7 +9,7 @@ FUZZTIME ?= 20s
 CIFAR10 ?=
 NETWORKS ?=
 
-.PHONY: help setup build demo test test-short test-qemu race long fuzz lint results results-losses bench bench-pytorch bench-epoch bench-sweep clean
+.PHONY: help setup build demo test test-short test-qemu test-webgpu test-arm64 race long fuzz lint results results-losses bench bench-pytorch bench-epoch bench-sweep clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ test-qemu: setup ## run the tests of images in blocks as on CPUs without AVX-512
 	cd runtime && for cpu in max Nehalem; do \
 		qemu-x86_64 -cpu $$cpu ../bin/runtime.test -test.short -test.v -test.run 'InBlocks|Probe' | grep -E '^(---|PASS|FAIL)|usable|_test.go'; \
 	done
+
+test-webgpu: build ## try the WebGPU provider on Vulkan in software, in some minutes; VK_DRIVER_FILES= on this machine's GPU
+	scripts/webgpu.sh
+
+test-arm64: build ## try distill on arm64, emulated (needs qemu-user and gcc-aarch64-linux-gnu)
+	scripts/arm64.sh
 
 race: setup ## run the short tests under the race detector
 	go test -race -short -timeout 20m ./...

@@ -45,8 +45,8 @@ func largest(result graph.Array) func(int) float64 {
 	return func(int) float64 { return size }
 }
 
-// enginesAgree runs an example's program on the tape and, for each target, in ONNX Runtime: plain ONNX, its fused operators,
-// and its blocked convolution. They may differ by 2e-5, of the size where that is more than 1.
+// enginesAgree runs an example's program on the tape and, for each target, in ONNX Runtime: plain ONNX, what every provider has,
+// its fused operators, and its blocked convolution. They may differ by 2e-5, of the size where that is more than 1.
 func enginesAgree(p *graph.Program, in []graph.Array, by measure) error {
 	probed, err := Probe(Options{})
 	if err != nil {
@@ -65,7 +65,7 @@ func enginesAgree(p *graph.Program, in []graph.Array, by measure) error {
 	if err != nil {
 		return err
 	}
-	for name, target := range map[string]graph.Target{"plain": {}, "fused": {Fused: true}, "blocked": probed} {
+	for name, target := range map[string]graph.Target{"plain": {}, "portable": {Portable: true}, "fused": {Fused: true}, "blocked": probed} {
 		got, err := onONNXRuntime(p, narrow, target)
 		if err == nil {
 			err = resultsAgree(got, want, by)

@@ -20,10 +20,10 @@ var probed struct {
 
 // Probe finds out what programs can be lowered for: the fused operators on the CPU provider, and the channel block of its
 // convolution, which depends on the processor. Both are internals of ONNX Runtime, so a target counts only if a small
-// training step starts and gives the numbers of plain ONNX.
+// training step starts and gives the numbers of plain ONNX. Another provider gets what every one has.
 func Probe(opts Options) (graph.Target, error) {
-	if opts.Provider.Name != "" && opts.Provider.Name != "cpu" {
-		return graph.Target{}, nil
+	if !opts.Provider.isCPU() {
+		return graph.Target{Portable: true}, nil
 	}
 	probed.Lock()
 	defer probed.Unlock()

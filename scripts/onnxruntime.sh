@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Puts ONNX Runtime's shared library into the cache folder, where distill looks for it.
 #
-#	scripts/onnxruntime.sh
+#	scripts/onnxruntime.sh [MACHINE]
+#
+# MACHINE is x86_64 or aarch64, as uname -m names them; default this one.
 #
 # The library comes out of the npm package onnxruntime-node: the tarball alone, none of its
 # install scripts. Both the tarball and the library are pinned by SHA-256. A library that is
@@ -23,12 +25,13 @@ fail() { # error, hint
 
 own="set DISTILL_ONNXRUNTIME to a libonnxruntime.so.1 of your own, version 1.24 or newer"
 
-[ -z "${DISTILL_ONNXRUNTIME:-}" ] || exit 0
+[ -n "${1:-}" ] || [ -z "${DISTILL_ONNXRUNTIME:-}" ] || exit 0
 [ "$(uname -s)" = Linux ] || fail "set up ONNX Runtime: $(uname -s) is not supported" "$own"
-case "$(uname -m)" in
+machine=${1:-$(uname -m)}
+case "$machine" in
 x86_64) arch=x64 library_sha256=ffb75a925ba05e47b235bb66e3e3911714a80b328a9c9425539feb204aa32a23 ;;
 aarch64) arch=arm64 library_sha256=1f549d46250b005580b597f4164984aaf75b3bcb9f3aeb07c7f8a8fe60b23c76 ;;
-*) fail "set up ONNX Runtime: no library for the $(uname -m) architecture" "$own" ;;
+*) fail "set up ONNX Runtime: no library for the $machine architecture" "$own" ;;
 esac
 
 cache=${DISTILL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/distill}

@@ -117,7 +117,7 @@ func diagnose(g global) diagnosis {
 		if name == (runtime.Provider{}).String() {
 			otherwise = statusFailed
 		}
-		err := hush(func() error { return tryProvider(name) })
+		err := hush(func() error { return tryProvider(runtime.Provider{Name: name}) })
 		if err == nil {
 			d.Providers = append(d.Providers, name)
 		}
@@ -133,8 +133,8 @@ func diagnose(g global) diagnosis {
 	return d
 }
 
-// tryProvider runs a small sum on a provider.
-func tryProvider(name string) error {
+// tryProvider runs a small sum on a provider. It is an error if another one did it.
+func tryProvider(provider runtime.Provider) error {
 	p, err := graph.Build(graph.Inference, func(g *graph.Graph) {
 		x := g.Input("x", graph.Float32, 4)
 		g.Output("y", op.Add(x, x))
@@ -142,15 +142,26 @@ func tryProvider(name string) error {
 	if err != nil {
 		return err
 	}
-	opts := runtime.Options{Threads: 1, Provider: runtime.Provider{Name: name}}
+	folder, err := os.MkdirTemp("", "distill-doctor")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+	opts := runtime.Options{Threads: 1, Provider: provider, Profile: filepath.Join(folder, "profile")}
 	step, err := runtime.Compile(p, &graph.Store{}, runtime.ONNXRuntime, opts, &graph.Target{})
 	if err != nil {
 		return err
 	}
-	defer step.Close()
 	out, err := step.Run(map[string]graph.Tensor{"x": graph.Floats([]float32{1, 2, 3, 4}, 4)})
+	if err = errors.Join(err, step.Close()); err != nil {
+		return err
+	}
+	place, err := runtime.ReadPlacement(opts.Profile, opts.Provider)
 	if err != nil {
 		return err
+	}
+	if place.On == 0 {
+		return errors.New("starts, but leaves a sum to another provider")
 	}
 	if got, want := out["y"].F, []float32{2, 4, 6, 8}; !slices.Equal(got, want) {
 		return fmt.Errorf("computes wrongly: 2·[1 2 3 4] came out as %v", got)

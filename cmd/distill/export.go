@@ -8,10 +8,12 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"distill/internal/hint"
+	"distill/runtime"
 	"distill/train"
 )
 
@@ -26,12 +28,14 @@ type exportOptions struct {
 
 func newExport(g *global) *cobra.Command {
 	var o exportOptions
+	var provider string
 	c := &cobra.Command{
 		Use:   "export RUN [KEY=VALUE...]",
 		Short: "Export the student of a run",
 		Long: `Export the student of a run, its last weights or those that were best on val, as an ONNX file: for inference, batch norm
 folded, opset 17, any batch size. The file is written only if ONNX Runtime computes from it what the trainer computes, on
-up to 512 images of val; if not, the exit status is 3. KEY=VALUE changes the run's recipe, for data that moved:
+up to 512 images of val; if not, the exit status is 3. With --provider, the trainer's network runs there, and the file on the CPU
+and there: all must agree to within that provider's threshold. KEY=VALUE changes the run's recipe, for data that moved:
 data.source=cifar10:DIR.
 
 JSON keys: file, checkpoint, weights (absent without --weights), parity (images, max_diff, limit, flipped).`,
@@ -42,12 +46,15 @@ JSON keys: file, checkpoint, weights (absent without --weights), parity (images,
 			if o.checkpoint != "last" && o.checkpoint != "best" {
 				return fmt.Errorf("--checkpoint is %q, want last or best", o.checkpoint)
 			}
-			return nil
+			return runtime.Provider{Name: provider}.Validate()
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			o.global, o.run, o.overrides = *g, args[0], args[1:]
 			if c.Flags().Changed("threads") {
 				o.overrides = append([]string{fmt.Sprintf("threads=%d", g.threads)}, o.overrides...)
+			}
+			if provider != "" {
+				o.overrides = append([]string{"provider=" + provider}, o.overrides...)
 			}
 			return runExport(c.Context(), o, c.OutOrStdout())
 		},
@@ -55,6 +62,7 @@ JSON keys: file, checkpoint, weights (absent without --weights), parity (images,
 	f := c.Flags()
 	f.StringVar(&o.checkpoint, "checkpoint", "last", "export the weights of `NAME`: last or best")
 	f.StringVar(&o.output, "output", "", "write the model to `FILE`; default: student.onnx in RUN")
+	f.StringVar(&provider, "provider", "", "also check it on `NAME`: "+strings.Join(runtime.Providers(), ", ")+"; default: the run's")
 	f.StringVar(&o.weights, "weights", "", "also write the weights, under PyTorch's names, to `FILE.safetensors`")
 	return c
 }

@@ -1,15 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"distill/data"
 	"distill/internal/hint"
+	"distill/runtime"
 	"distill/teacher"
 )
 
@@ -19,6 +22,7 @@ type look struct {
 	mean, std []float64
 	scale     float64
 	size      []int // height and width; nil: the model's own
+	provider  string
 
 	given      bool // whether any flag but size is
 	preprocess data.Preprocess
@@ -34,6 +38,7 @@ func (l *look) register(c *cobra.Command) {
 		f.Lookup(list).DefValue = "" // it would be shown as []
 	}
 	f.IntSliceVar(&l.size, "size", nil, "stretch images to `H,W`")
+	f.StringVar(&l.provider, "provider", "", "run models on `NAME`: "+strings.Join(runtime.Providers(), ", "))
 }
 
 // lookHelp explains the flags of look.
@@ -62,7 +67,7 @@ func (l *look) complete(c *cobra.Command) error {
 	}
 	p := l.preprocess
 	p.Size = l.size
-	return p.Validate(max(len(p.Mean), len(p.Std)))
+	return cmp.Or(runtime.Provider{Name: l.provider}.Validate(), p.Validate(max(len(p.Mean), len(p.Std))))
 }
 
 // open readies a model. Its file's card goes before the flags; a file without one needs them, for pixels that are
@@ -71,7 +76,7 @@ func (l *look) open(path string, g global) (*teacher.Teacher, error) {
 	if err := g.init(); err != nil {
 		return nil, err
 	}
-	t, err := teacher.Open(teacher.Options{Model: path, Size: l.size}, l.preprocess, g.budget())
+	t, err := teacher.Open(teacher.Options{Model: path, Size: l.size, Provider: l.provider}, l.preprocess, g.budget())
 	if err != nil {
 		return nil, err
 	}

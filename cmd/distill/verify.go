@@ -23,27 +23,36 @@ type verifyOptions struct {
 
 func newVerify(g *global) *cobra.Command {
 	return &cobra.Command{
-		Use:   "verify losses [LOSS...]",
-		Short: "Compare the losses with PyTorch's values",
-		Long: `Compare losses, all or those named, with what PyTorch computed of the same formulas in float64: values and gradients by both
+		Use:   "verify losses [LOSS...] | verify provider NAME [KEY=VALUE...] [CASE...]",
+		Short: "Compare the losses with PyTorch's values, or a provider with the CPU",
+		Long: `verify losses: compare losses, all or those named, with what PyTorch computed of the same formulas in float64: values and gradients by both
 engines on this machine, the tape machine in float64 and ONNX Runtime in float32. A line is a loss with the settings of a
 variant on given inputs. It fails where an engine is off by more than 1e-9 or 5e-6, relative to the larger of 1 and PyTorch's
 number, and the exit status is 1 then.
 
 JSON: a list with the keys loss, variant, golden (PyTorch's value), tape, onnxruntime, difference (ONNX Runtime's largest of
-value and gradients, relative), pass, case (the inputs) and, where it does not pass, reason.`,
+value and gradients, relative), pass, case (the inputs) and, where it does not pass, reason.
+
+` + verifyProviderHelp,
 		Example: `  distill verify losses
-  distill verify losses --json dkd nkd`,
+  distill verify losses --json dkd nkd
+  distill verify provider cpu Conv resnet`,
 		Args: verifyArgs,
 		RunE: func(c *cobra.Command, args []string) error {
+			if args[0] == "provider" {
+				return runVerifyProvider(c.Context(), newProviderOptions(*g, args[1:]), c.OutOrStdout())
+			}
 			return runVerify(c.Context(), verifyOptions{*g, args[1:]}, c.OutOrStdout())
 		},
 	}
 }
 
-// verifyArgs wants the word losses and names of losses.
+// verifyArgs wants the word losses and names of losses, or the word provider and what newProviderOptions takes.
 func verifyArgs(c *cobra.Command, args []string) error {
-	if len(args) == 0 || args[0] != "losses" {
+	switch {
+	case len(args) > 1 && args[0] == "provider":
+		return newProviderOptions(global{}, args[1:]).validate()
+	case len(args) == 0 || args[0] != "losses":
 		return fmt.Errorf("verify needs what to verify: %s", c.UseLine())
 	}
 	for _, name := range args[1:] {

@@ -54,6 +54,10 @@ type Attr struct {
 type Target struct {
 	Fused bool // the com.microsoft operators of ONNX Runtime may be used
 	Block int  // channel block of its internal NCHWc convolution, 8 or 16; 0 where there is none
+	Half  bool // convolutions and matrix products compute in float16, what is stored stays in float32; neither Fused nor Block count then
+	// Portable does without what the kernels of some provider lack: batch norm in training mode, which neither CUDA nor WebGPU
+	// has, and the indices of a MaxPool, which WebGPU lacks.
+	Portable bool
 }
 
 // Fills reports whether images of c channels are kept in blocks: where they fill one, and ONNX Runtime can reorder them.

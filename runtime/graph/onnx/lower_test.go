@@ -79,7 +79,7 @@ func trained(t *testing.T) *graph.Program {
 var pad1 = op.ConvAttrs{Pads: [4]int{1, 1, 1, 1}}
 
 func TestProgramBuiltAgainLowersToTheSameBytes(t *testing.T) {
-	for name, target := range map[string]graph.Target{"plain": {}, "fused": {Fused: true}, "blocked": {Fused: true, Block: 16}} {
+	for name, target := range map[string]graph.Target{"plain": {}, "portable": {Portable: true}, "fused": {Fused: true}, "blocked": {Fused: true, Block: 16}} {
 		t.Run(name, func(t *testing.T) {
 			_, want := lowered(t, trained(t), onnx.Lowering{Target: target})
 			for i := range 20 {

@@ -132,12 +132,15 @@ func (b batchNormTraining) Grad(in []*G.Node, y, dy *G.Node) []*G.Node {
 	return []*G.Node{dx, graph.Output(dx, 1), graph.Output(dx, 2), nil}[:len(in)]
 }
 
-// Lower uses training_mode with momentum 0, so that the statistic outputs are the batch's. Those outputs alias inputs 3
+// Lower writes the formula out where the target wants it so. Else it uses training_mode with momentum 0, so that the statistic outputs are the batch's. Those outputs alias inputs 3
 // and 4 in ONNX Runtime, hence fresh tensors of zeros for each layer: a shared initializer would be overwritten.
 func (b batchNormTraining) Lower(e graph.Emitter, in []graph.Operand) []string {
 	x, c := in[0].Shape, graph.Shape{in[0].Shape[1]}
 	if len(x) == 4 && e.Target().Fills(x[1]) {
 		return e.EmitN(graph.BlockedDomain+":BatchNorm", []graph.Shape{x, c, c}, names(in), graph.Attr{Name: "epsilon", Value: float32(b.eps)})
+	}
+	if e.Target().Portable {
+		return b.lowerFormula(e, in)
 	}
 	zero := e.Const(graph.Scalar(0))
 	mean := e.Emit("Mul", c, []string{in[1].Name, zero})
@@ -145,6 +148,44 @@ func (b batchNormTraining) Lower(e graph.Emitter, in []graph.Operand) []string {
 	return e.EmitN("BatchNormalization", []graph.Shape{x, c, c}, append(names(in[:3]), mean, variance),
 		graph.Attr{Name: "epsilon", Value: float32(b.eps)}, graph.Attr{Name: "momentum", Value: float32(0)},
 		graph.Attr{Name: "training_mode", Value: 1})
+}
+
+// lowerFormula takes the variance of what is left without the mean, as float32 needs it.
+func (b batchNormTraining) lowerFormula(e graph.Emitter, in []graph.Operand) []string {
+	x, c := in[0].Shape, in[1].Shape
+	share := e.Const(graph.Scalar(float32(x[1]) / float32(x.Size())))
+	average := func(v string) string { return e.Emit("Mul", c, []string{emitChannelSums(e, v, x), share}) }
+	image := func(op string, a, b string) string { return e.Emit(op, x, []string{a, emitPerChannel(e, b, x)}) }
+	mean := average(in[0].Name)
+	d := image("Sub", in[0].Name, mean)
+	variance := average(e.Emit("Mul", x, []string{d, d}))
+	scale := e.Emit("Mul", c, []string{in[1].Name, emitInverseDeviation(e, variance, c, b.eps)})
+	return []string{image("Add", image("Mul", d, scale), in[2].Name), mean, variance}
+}
+
+// emitInverseDeviation is 1/√(variance + eps).
+func emitInverseDeviation(e graph.Emitter, variance string, c graph.Shape, eps float64) string {
+	shifted := e.Emit("Add", c, []string{variance, e.Const(graph.Scalar(float32(eps)))})
+	return e.Emit("Reciprocal", c, []string{e.Emit("Sqrt", c, []string{shifted})})
+}
+
+// emitChannelSums sums v, of shape x, to [C].
+func emitChannelSums(e graph.Emitter, v string, x graph.Shape) string {
+	c := graph.Shape{x[1]}
+	if len(x) == 2 {
+		return emitSum0(e, v, c)
+	}
+	// Two sums take a third of the time of one over three axes.
+	places := e.Emit("ReduceSum", graph.Shape{x[0], x[1]}, []string{v, graph.ConstInts(e, 2, 3)}, graph.Attr{Name: "keepdims", Value: 0})
+	return emitSum0(e, places, c)
+}
+
+// emitPerChannel gives v, [C], the shape in which it broadcasts against x.
+func emitPerChannel(e graph.Emitter, v string, x graph.Shape) string {
+	if len(x) == 2 {
+		return v
+	}
+	return emitReshape(e, v, graph.Shape{x[1], 1, 1}, nil)
 }
 
 // liftBatchNorm reads a BatchNormalization for inference. In a graph for training it uses the batch's statistics and moves

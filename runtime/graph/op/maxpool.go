@@ -48,7 +48,7 @@ func (p maxPool) Eval(in []graph.Array) []graph.Array {
 }
 
 func (p maxPool) Grad(in []*G.Node, y, dy *G.Node) []*G.Node {
-	return []*G.Node{graph.Apply(maxPoolGrad{p.PoolAttrs, graph.ShapeOf(in[0])}, dy, graph.Output(y, 1))}
+	return []*G.Node{graph.Apply(maxPoolGrad{p.PoolAttrs, graph.ShapeOf(in[0])}, dy, graph.Output(y, 1), in[0])}
 }
 
 func (p maxPool) Lower(e graph.Emitter, in []graph.Operand) []string {
@@ -56,7 +56,7 @@ func (p maxPool) Lower(e graph.Emitter, in []graph.Operand) []string {
 	return e.EmitN("MaxPool", []graph.Shape{s, s}, names(in), p.onnx()...)
 }
 
-// maxPoolGrad adds each gradient at the element it came from.
+// maxPoolGrad adds each gradient at the element it came from, which the second input says. The third, x, tells it again.
 type maxPoolGrad struct {
 	PoolAttrs
 	x graph.Shape
@@ -74,6 +74,9 @@ func (p maxPoolGrad) Eval(in []graph.Array) []graph.Array {
 }
 
 func (p maxPoolGrad) Lower(e graph.Emitter, in []graph.Operand) []string {
+	if e.Target().Portable {
+		return []string{p.lowerTaps(e, in[0], in[2])}
+	}
 	dy, where := in[0], in[1]
 	n, m := p.x.Size(), dy.Shape.Size()
 	zeros := e.Emit("ConstantOfShape", graph.Shape{n}, []string{graph.ConstInts(e, n)})
@@ -82,6 +85,41 @@ func (p maxPoolGrad) Lower(e graph.Emitter, in []graph.Operand) []string {
 	sum := e.Emit("ScatterElements", graph.Shape{n}, []string{zeros, flatWhere, flatDy},
 		graph.Attr{Name: "axis", Value: 0}, graph.Attr{Name: "reduction", Value: "add"})
 	return []string{emitReshape(e, sum, p.x, nil)}
+}
+
+// lowerTaps does without indices: with one copy of x for each tap of the window, the first largest of them gets the gradient,
+// and a ConvTranspose of each plane, with a kernel for each tap that is 1 there, puts it back.
+func (p maxPoolGrad) lowerTaps(e graph.Emitter, dy, x graph.Operand) string {
+	c, planes := p.conv(), p.x[0]*p.x[1]
+	kh, kw, ho, wo := p.Kernel[0], p.Kernel[1], dy.Shape[2], dy.Shape[3]
+	flat := func(v string, h, w int) graph.Operand {
+		s := graph.Shape{planes, 1, h, w}
+		return graph.Operand{Name: emitReshape(e, v, s, nil), Shape: s}
+	}
+	padded := flat(x.Name, p.x[2], p.x[3])
+	if p.Pads != [4]int{} {
+		padded.Shape = graph.Shape{planes, 1, p.x[2] + p.Pads[0] + p.Pads[2], p.x[3] + p.Pads[1] + p.Pads[3]}
+		pads := graph.ConstInts(e, 0, 0, p.Pads[0], p.Pads[1], 0, 0, p.Pads[2], p.Pads[3])
+		padded.Name = e.Emit("Pad", padded.Shape, []string{padded.Name, pads, e.Const(graph.Scalar(-math.MaxFloat32))})
+	}
+	taps := make([]string, kh*kw)
+	number, back := graph.NewTensor(graph.Float32, 1, kh*kw, 1, 1), graph.NewTensor(graph.Float32, kh*kw, 1, kh, kw)
+	for t := range taps {
+		taps[t] = emitSlice(e, padded,
+			Range{Axis: 2, From: t / kw, To: t/kw + (ho-1)*c.Strides[0] + 1, Step: c.Strides[0]},
+			Range{Axis: 3, From: t % kw, To: t%kw + (wo-1)*c.Strides[1] + 1, Step: c.Strides[1]}).Name
+		number.F[t], back.F[t*kh*kw+t] = float32(t), 1
+	}
+	s, one := graph.Shape{planes, kh * kw, ho, wo}, graph.Shape{planes, 1, ho, wo}
+	float := func(v string, s graph.Shape) string {
+		return e.Emit("Cast", s, []string{v}, graph.Attr{Name: "to", Value: onnxFloat})
+	}
+	largest := e.Emit("ArgMax", one, []string{emitConcat(e, 1, s, taps)}, graph.Attr{Name: "axis", Value: 1})
+	mask := float(e.Emit("Equal", s, []string{float(largest, one), e.Const(number)}), s)
+	parts := graph.Operand{Name: e.Emit("Mul", s, []string{mask, flat(dy.Name, ho, wo).Name}), Shape: s}
+	spread := convGradX{c, graph.Shape{planes, 1, p.x[2], p.x[3]}}
+	dx := spread.Lower(e, []graph.Operand{{Name: e.Const(back), Shape: back.Shape}, parts})
+	return emitReshape(e, dx[0], p.x, nil)
 }
 
 func liftMaxPool(n *Node) []*G.Node {
