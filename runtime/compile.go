@@ -81,6 +81,9 @@ func newORTStep(p *graph.Program, s *graph.Store, opts Options, target graph.Tar
 	if err != nil {
 		return nil, err
 	}
+	if target.Half && opts.Provider.isCPU() {
+		m.RoundFloat16()
+	}
 	b, err := m.Marshal()
 	if err != nil {
 		return nil, err

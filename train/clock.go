@@ -33,17 +33,20 @@ func (c *clock) turn() {
 
 // event is that of the step just done.
 func (c *clock) event(lr float64) Event {
-	s, steps := c.run.State, c.run.phase.Loader.Steps()
+	s, steps := c.run.State, c.run.phase.epoch()
 	all, epoch := time.Since(c.began), time.Since(c.epoch)
 	e := Event{
 		Run: c.run.opts.Name, Epoch: (s.Step - 1) / steps, Epochs: c.run.phase.Epochs, Step: s.Step - 1, Steps: c.run.phase.steps(), LR: lr,
 		Loss:  s.Sums[0] / float64(s.Count),
-		Speed: float64((s.Step-c.from)*c.run.Recipe.Batch) / epoch.Seconds(),
+		Speed: float64((s.Step-c.from)*c.run.Recipe.Batch*c.run.Recipe.Accumulate) / epoch.Seconds(),
 		Wait:  (c.feed.wait - c.waited).Seconds() / epoch.Seconds(),
 		ETA:   time.Duration(float64(all) * float64(c.run.phase.steps()-s.Step) / float64(s.Step-c.first)),
 	}
 	for i, name := range c.run.phase.Terms {
 		e.Terms = append(e.Terms, Named{name, s.Sums[i+1] / float64(s.Count)})
+	}
+	if s.Scale != nil {
+		e.LossScale, e.Skipped = s.Scale.Value, s.Scale.Epoch
 	}
 	return e
 }

@@ -17,7 +17,11 @@ type Event struct {
 	Speed  float64 // images a second since the epoch began or was resumed
 	Wait   float64 // share of that time in which step and teacher waited for data, 0..1
 	ETA    time.Duration
-	Row    *Row // after an epoch's last step
+
+	LossScale float64 // of the next step, in float16; else 0
+	Skipped   int     // steps since the epoch began whose gradients were not finite in float16
+
+	Row *Row // after an epoch's last step
 }
 
 // Named is a number under a name.
@@ -41,4 +45,7 @@ type Row struct {
 	Speed   float64 `json:"img_per_s"`
 	Wait    float64 `json:"wait"`
 	Seconds float64 `json:"seconds"` // of the epoch, validation included
+
+	LossScale float64 `json:"loss_scale,omitempty"` // after the epoch; none in float32
+	Skipped   int     `json:"skipped,omitempty"`    // steps of the epoch that were
 }

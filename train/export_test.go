@@ -25,7 +25,7 @@ func exported(t *testing.T, run *Run) *onnx.Model {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Images != valImages || !(p.MaxDiff <= p.Limit) || p.Limit < parityTolerance || p.Flipped != 0 {
+	if p.Images != valImages || !(p.MaxDiff <= p.Limit) || p.Limit < (runtime.Provider{}).Parity() || p.Flipped != 0 {
 		t.Errorf("parity %+v", p)
 	}
 	m, err := onnx.Read(path)
@@ -209,7 +209,7 @@ func TestParity(t *testing.T) {
 		{"infinite in the trainer", []float32{1, 2}, []float32{inf, 2}, false},
 		{"infinite in both", []float32{inf, 2}, []float32{inf, 2}, false},
 	} {
-		p, err := parity(c.file, c.trainer, 2)
+		p, err := parity(c.file, c.trainer, 2, (runtime.Provider{}).Parity())
 		var bad *ParityError
 		if (err == nil) != c.ok || err != nil && !errors.As(err, &bad) {
 			t.Errorf("%s: %v, %+v", c.name, err, p)

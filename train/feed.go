@@ -64,9 +64,14 @@ func (w *stopwatch) read() time.Duration {
 // ahead is how many batches may be ready or in the making.
 const ahead = 4
 
-// newFeed starts at a step counted over all epochs and ends before the step total. It loads up to loaders batches at once, and
-// runs the teacher while it holds turn.
-func newFeed(l *data.Loader, pre data.Preprocess, t *teacher.Teacher, turn sync.Locker, start, total, loaders int) *feed {
+// stretch is a row of batches, numbered over all epochs: those before to.
+type stretch struct {
+	epoch    int // batches of an epoch
+	from, to int
+}
+
+// newFeed makes the batches of a stretch. It loads up to loaders of them at once, and runs the teacher while it holds turn.
+func newFeed(l *data.Loader, pre data.Preprocess, t *teacher.Teacher, turn sync.Locker, s stretch, loaders int) *feed {
 	ctx, stop := context.WithCancel(context.Background())
 	f := &feed{items: make(chan *item, ahead), free: make(chan *item, ahead), stop: stop, done: make(chan struct{})}
 	for range ahead {
@@ -76,7 +81,7 @@ func newFeed(l *data.Loader, pre data.Preprocess, t *teacher.Teacher, turn sync.
 	slots := make(chan struct{}, loaders)
 	go func() {
 		defer close(queue)
-		for step := start; step < total; step++ {
+		for i := s.from; i < s.to; i++ {
 			select {
 			case <-ctx.Done():
 				return
@@ -84,7 +89,7 @@ func newFeed(l *data.Loader, pre data.Preprocess, t *teacher.Teacher, turn sync.
 				slots <- struct{}{}
 				loaded := make(chan *item, 1)
 				go func() {
-					it.load(l, pre, step)
+					it.load(l, pre, i/s.epoch, i%s.epoch)
 					loaded <- it
 					<-slots
 				}()
@@ -110,8 +115,8 @@ func newFeed(l *data.Loader, pre data.Preprocess, t *teacher.Teacher, turn sync.
 	return f
 }
 
-func (it *item) load(l *data.Loader, pre data.Preprocess, step int) {
-	it.err = l.Fill(&it.batch, step/l.Steps(), step%l.Steps())
+func (it *item) load(l *data.Loader, pre data.Preprocess, epoch, step int) {
+	it.err = l.Fill(&it.batch, epoch, step)
 	if it.err != nil {
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"distill/data"
 	"distill/internal/atomicfile"
@@ -11,6 +12,7 @@ import (
 	"distill/runtime"
 	"distill/runtime/graph"
 	"distill/teacher"
+	"distill/train/optim"
 )
 
 // Open prepares a run: it opens data and teacher and checks that they fit, builds and compiles the programs, and makes the
@@ -111,7 +113,7 @@ func Reopen(folder, which string, overrides []string) (_ *Run, err error) {
 	if err := run.complete(); err != nil {
 		return nil, err
 	}
-	run.eval, err = runtime.Compile(run.phase.Eval, run.Store, runtime.Engine(r.Engine), runtime.Options{Threads: run.Threads.Student}, nil)
+	run.eval, err = runtime.Compile(run.phase.Eval, run.Store, runtime.Engine(r.Engine), runtime.Options{Threads: run.Threads.Student, Provider: r.provider()}, nil)
 	return run, err
 }
 
@@ -142,7 +144,13 @@ func (run *Run) complete() error {
 	if len(s.Sums) != 1+len(run.phase.Terms) || s.Step < 0 || s.Step > run.phase.steps() || s.Count < 0 || s.Count > s.Step {
 		return fmt.Errorf("train: the checkpoint in %s does not fit its recipe: it is at step %d of %d", run.Folder, s.Step, run.phase.steps())
 	}
-	for _, l := range run.phase.Step.Stored {
+	if scales := run.Recipe.scales(); scales != (s.Scale != nil) || scales && !s.Scale.fits(run.Recipe.LossScale, s.Step) {
+		return fmt.Errorf("train: the checkpoint in %s does not fit its recipe: its loss scale is %+v", run.Folder, s.Scale)
+	}
+	for _, l := range append(slices.Clone(run.phase.Step.Stored), run.phase.last().Stored...) {
+		if strings.HasSuffix(l.Name, optim.SumSuffix) {
+			continue
+		}
 		t, ok := run.Store.Tensor(l.Name)
 		if !ok || !t.Shape.Equal(l.Shape) || t.DType() != l.DType {
 			return fmt.Errorf("train: the checkpoint in %s has no %s of shape %v: it is of another recipe", run.Folder, l.Name, l.Shape)
@@ -220,11 +228,13 @@ func (run *Run) start() error {
 	}
 	run.Store, run.phase = &graph.Store{}, run.phases[0]
 	if run.Recipe.Student.Init != "" {
-		if err := loadWeights(run.Store, run.phase.Step, run.Recipe.Student.Init); err != nil {
+		run.Weights, err = loadWeights(run.Store, run.phase.Step, run.Recipe.Student.Init, len(run.Splits.Train.Classes()))
+		if err != nil {
 			return err
 		}
 	}
-	run.State = &State{Recipe: id, Classes: run.Splits.Train.Classes(), Image: run.image(), Images: run.images(), Sums: make([]float64, 1+len(run.phase.Terms))}
+	run.State = &State{Recipe: id, Classes: run.Splits.Train.Classes(), Image: run.image(), Images: run.images()}
+	run.State.begin(run.Recipe, run.phase)
 	if run.Teacher != nil {
 		run.State.TeacherSHA256 = run.Teacher.SHA256()
 	}

@@ -97,7 +97,7 @@ func TestScheduledKnobsMoveWithTheEpochs(t *testing.T) {
 		run.State.Step = epoch * run.phase.Loader.Steps()
 		it := &item{input: make([]float32, 16*3*32*32)}
 		it.batch.Y, it.batch.Index = make([]int64, 16), make([]int, 16)
-		in, err := run.inputs(it)
+		in, err := run.stride().inputs(it)
 		if err != nil || in["test_bank.pace"].F[0] != want {
 			t.Errorf("epoch %d: the knob is %v, %v; want %v", epoch+1, in["test_bank.pace"], err, want)
 		}

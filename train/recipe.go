@@ -30,8 +30,18 @@ type Recipe struct {
 	Seed    uint64 `yaml:"seed"`    // of initial weights, order and augmentation
 	Engine  string `yaml:"engine"`  // onnxruntime or gorgonia
 	Threads int    `yaml:"threads"` // of student and teacher together; 0: all
-	Epochs  int    `yaml:"epochs"`
-	Batch   int    `yaml:"batch"` // images a step; the last, incomplete batch of an epoch is dropped
+
+	// Provider trains and evaluates the student, where the engine is onnxruntime: one of runtime.Providers; default cpu. The
+	// teacher has its own.
+	Provider        string            `yaml:"provider"`
+	ProviderOptions map[string]string `yaml:"provider_options"` // see runtime.Provider
+
+	Epochs int `yaml:"epochs"`
+	Batch  int `yaml:"batch"` // images of a forward and backward pass; the last, incomplete batch of an epoch is dropped
+
+	Accumulate int       `yaml:"accumulate"` // batches a step, whose gradients' mean it takes; default 1
+	Precision  string    `yaml:"precision"`  // of convolutions and matrix products: float32 or float16; see onnx.Lower
+	LossScale  LossScale `yaml:"loss_scale"` // with float16
 
 	Data       data.Options    `yaml:"data"`
 	Preprocess data.Preprocess `yaml:"preprocess"` // of the student's input; default: ImageNet's mean and std, as torchvision
@@ -187,7 +197,9 @@ func NewRecipe() *Recipe {
 		panic(err)
 	}
 	r := &Recipe{
-		Output: "runs/distill", Seed: 1, Engine: string(runtime.ONNXRuntime), Epochs: 30, Batch: 64,
+		Output: "runs/distill", Seed: 1, Engine: string(runtime.ONNXRuntime), Provider: runtime.Provider{}.String(), Epochs: 30, Batch: 64,
+		Accumulate: 1, Precision: float32Precision,
+		LossScale:  LossScale{Init: 65536, Growth: 2, Backoff: 0.5, Interval: 2000},
 		Data:       data.Options{Augment: data.Augment{Crop: 4, Flip: true}},
 		Preprocess: pre,
 		Schedule:   schedule.Schedule{Name: "cosine", Curve: schedule.Cosine{}},
@@ -257,6 +269,13 @@ func (r *Recipe) check() error {
 		return fmt.Errorf("epochs must be in 1..1000000, not %d", r.Epochs)
 	case r.Batch < 2 || r.Batch > 65536:
 		return fmt.Errorf("batch must be in 2..65536, not %d: batch norm needs two images", r.Batch)
+	case r.Accumulate < 1 || r.Accumulate > 65536:
+		return fmt.Errorf("accumulate must be in 1..65536, not %d", r.Accumulate)
+	case r.Precision != float32Precision && r.Precision != float16Precision:
+		return fmt.Errorf("precision must be %s or %s, not %q", float32Precision, float16Precision, r.Precision)
+	case r.Precision == float16Precision && r.Engine == string(runtime.Gorgonia):
+		return hint.Wrap(fmt.Errorf("engine %s computes in float64: it has no precision %s", r.Engine, r.Precision),
+			"leave precision out, or take engine: %s", runtime.ONNXRuntime)
 	case r.Threads < 0:
 		return fmt.Errorf("threads must not be negative: %d", r.Threads)
 	case !(r.ClipNorm >= 0) || math.IsInf(r.ClipNorm, 0):
@@ -269,6 +288,41 @@ func (r *Recipe) check() error {
 		return errors.New("losses needs at least one loss")
 	case r.Data.Source == "":
 		return hint.Wrap(errors.New("data.source is missing"), "for example data.source=cifar10:testdata/cifar10, or --data")
+	}
+	if err := r.checkProvider(); err != nil {
+		return err
+	}
+	return r.checkAccumulated()
+}
+
+// provider is where the student trains.
+func (r *Recipe) provider() runtime.Provider {
+	return runtime.Provider{Name: r.Provider, Options: r.ProviderOptions}
+}
+
+// checkProvider wants one that there is, with an engine that has providers.
+func (r *Recipe) checkProvider() error {
+	p := r.provider()
+	if err := p.Validate(); err != nil {
+		return err
+	}
+	if cpu := (runtime.Provider{}).String(); p.String() != cpu && r.Engine != string(runtime.ONNXRuntime) {
+		return hint.Wrap(fmt.Errorf("engine %s knows the CPU alone, not provider %s", r.Engine, p),
+			"leave provider out, or take engine: %s", runtime.ONNXRuntime)
+	}
+	return nil
+}
+
+// checkAccumulated refuses losses of a whole step's images where a step is several batches.
+func (r *Recipe) checkAccumulated() error {
+	if r.Accumulate == 1 {
+		return nil
+	}
+	for _, t := range r.Losses {
+		if row, _ := losses.Lookup(t.Name); row.Relational {
+			return hint.Wrap(fmt.Errorf("loss %s compares the images of a batch with one another: over %d batches its gradients are not those of one large batch",
+				t.Name, r.Accumulate), "leave accumulate out, with batch: %d where memory allows, or leave out the loss", r.Batch*r.Accumulate)
+		}
 	}
 	return nil
 }

@@ -28,10 +28,7 @@ func parsed(t *testing.T, text string, overrides ...string) *Recipe {
 func TestDefaultsOfEveryChoiceRoundTrip(t *testing.T) {
 	var texts []string
 	for _, f := range student.Table {
-		name := f.Name
-		if f.Sized {
-			name += "8"
-		}
+		name := append(f.Members, f.Name)[0]
 		text := "student: {arch: " + name + "}\n"
 		if name == "onnx" { // which its key implies
 			text = "student: {onnx: ../testdata/goldens/student.onnx}\n"

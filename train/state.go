@@ -23,17 +23,27 @@ import (
 type State struct {
 	Recipe  string    `json:"recipe"` // the text of Recipe.Identity
 	Classes []string  `json:"classes"`
-	Image   image     `json:"image"`  // C, H, W of the student's input
-	Images  [3]int    `json:"images"` // how many train, val and test have
-	Phase   int       `json:"phase"`  // from 0
-	Step    int       `json:"step"`   // steps done in the phase
-	Sums    []float64 `json:"sums"`   // of the loss and each term since the epoch began
-	Count   int       `json:"count"`  // steps in Sums
+	Image   image     `json:"image"`           // C, H, W of the student's input
+	Images  [3]int    `json:"images"`          // how many train, val and test have
+	Phase   int       `json:"phase"`           // from 0
+	Step    int       `json:"step"`            // steps done in the phase
+	Sums    []float64 `json:"sums"`            // of the loss and each term since the epoch began
+	Count   int       `json:"count"`           // steps in Sums
+	Scale   *Scale    `json:"scale,omitempty"` // of the loss, in float16
 	Seconds float64   `json:"seconds"`
 	History []Row     `json:"history"` // of the epochs done
 	Best    float64   `json:"best"`    // val_top1
 	// TeacherSHA256 names the teacher's bytes; empty without one.
 	TeacherSHA256 string `json:"teacher_sha256"`
+}
+
+// begin is the start of a phase.
+func (s *State) begin(r *Recipe, ph *Phase) {
+	s.Step, s.Count, s.Scale = 0, 0, nil
+	s.Sums = make([]float64, 1+len(ph.Terms))
+	if r.scales() {
+		s.Scale = &Scale{Value: r.LossScale.Init}
+	}
 }
 
 // Files of a run folder.
@@ -156,14 +166,23 @@ func writeCSV(w io.Writer, rows []Row) error {
 	for _, t := range rows[0].Terms {
 		head = append(head, t.Name)
 	}
-	c.Write(append(head, "val_top1", "best", "img_per_s", "wait", "seconds"))
+	head = append(head, "val_top1", "best", "img_per_s", "wait", "seconds")
+	scaled := rows[0].LossScale > 0
+	if scaled {
+		head = append(head, "loss_scale", "skipped")
+	}
+	c.Write(head)
 	num := func(v float64) string { return strconv.FormatFloat(v, 'g', 7, 64) }
 	for _, r := range rows {
 		line := []string{strconv.Itoa(r.Epoch), strconv.Itoa(r.Step), num(r.LR), num(r.Loss)}
 		for _, t := range r.Terms {
 			line = append(line, num(t.Value))
 		}
-		c.Write(append(line, num(r.ValTop1), strconv.FormatBool(r.Best), num(r.Speed), num(r.Wait), num(r.Seconds)))
+		line = append(line, num(r.ValTop1), strconv.FormatBool(r.Best), num(r.Speed), num(r.Wait), num(r.Seconds))
+		if scaled {
+			line = append(line, num(r.LossScale), strconv.Itoa(r.Skipped))
+		}
+		c.Write(line)
 	}
 	c.Flush()
 	return c.Error()

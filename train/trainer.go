@@ -13,15 +13,16 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 
 	"distill/data"
 	"distill/internal/hint"
-	"distill/losses"
 	"distill/metrics"
 	"distill/runtime"
 	"distill/runtime/graph"
 	"distill/teacher"
+	"distill/train/optim"
 )
 
 // Options say how a run is opened; what it computes is the recipe's.
@@ -41,12 +42,14 @@ type Run struct {
 	Teacher *teacher.Teacher // nil without one
 	Store   *graph.Store
 	State   *State
+	Weights *Weights // of a file that a new run started from; nil without one
 	Threads runtime.Plan
 
 	opts   Options
 	phases []*Phase
 	phase  *Phase // the current one, whose programs these are
 	step   runtime.Step
+	last   runtime.Step // runs Update; nil without one
 	eval   runtime.Step
 	hosts  []host     // parts of losses outside the graph
 	turn   sync.Mutex // of the step or the teacher, which both use all threads
@@ -70,19 +73,40 @@ func (run *Run) enter() (err error) {
 	if err := run.closeSteps(); err != nil {
 		return err
 	}
-	if err := run.phase.Step.Fill(run.Store, run.Recipe.Seed); err != nil {
-		return err
+	for _, p := range []*graph.Program{run.phase.Step, run.phase.last()} {
+		if err := p.Fill(run.Store, run.Recipe.Seed); err != nil {
+			return err
+		}
 	}
 	if err := run.openHosts(); err != nil {
 		return err
 	}
-	opts := runtime.Options{Threads: run.Threads.Student, Spin: true}
+	opts := runtime.Options{Threads: run.Threads.Student, Spin: true, Provider: run.Recipe.provider()}
 	engine := runtime.Engine(run.Recipe.Engine)
-	if run.step, err = runtime.Compile(run.phase.Step, run.Store, engine, opts, nil); err != nil {
+	target, err := run.Recipe.target(opts)
+	if err != nil {
 		return err
+	}
+	if run.step, err = runtime.Compile(run.phase.Step, run.Store, engine, opts, target); err != nil {
+		return err
+	}
+	if run.phase.Update != nil {
+		if run.last, err = runtime.Compile(run.phase.Update, run.Store, engine, opts, target); err != nil {
+			return err
+		}
 	}
 	run.eval, err = runtime.Compile(run.phase.Eval, run.Store, engine, opts, nil)
 	return err
+}
+
+// target is what training is lowered for; nil leaves it to runtime.
+func (r *Recipe) target(opts runtime.Options) (*graph.Target, error) {
+	if r.Precision != float16Precision {
+		return nil, nil
+	}
+	t, err := runtime.Probe(opts)
+	t.Half = true
+	return &t, err
 }
 
 // Train runs every phase to its end, or until the context ends (ErrInterrupted) or a loss is not finite (*NotFiniteError).
@@ -93,7 +117,7 @@ func (run *Run) Train(ctx context.Context) error {
 		}
 		run.State.Phase++
 		run.phase = run.phases[run.State.Phase]
-		run.State.Step, run.State.Sums = 0, make([]float64, 1+len(run.phase.Terms))
+		run.State.begin(run.Recipe, run.phase)
 		if err := run.enter(); err != nil {
 			return err
 		}
@@ -107,31 +131,39 @@ func (run *Run) train(ctx context.Context) error {
 		t = run.Teacher
 	}
 	turn := &run.turn
-	if p := run.Recipe.Teacher.Provider; p != "" && p != "cpu" {
-		turn = &sync.Mutex{} // a teacher elsewhere need not wait for the step
+	cpu := runtime.Provider{}.String()
+	if p := (runtime.Provider{Name: run.Recipe.Teacher.Provider}); p.String() != cpu || run.Recipe.provider().String() != cpu {
+		turn = &sync.Mutex{} // where one of them is elsewhere, the teacher need not wait for the step
 	}
-	f := newFeed(run.phase.Loader, run.Recipe.Preprocess, t, turn, run.State.Step, run.phase.steps(), run.Threads.Data)
+	f := newFeed(run.phase.Loader, run.Recipe.Preprocess, t, turn, run.phase.ahead(run.State.Step), run.Threads.Data)
 	defer f.close()
 	clock := newClock(run, f)
-	for {
-		it, ok := f.next()
-		if !ok {
-			return nil
-		}
-		if it.err != nil { // of the data or the teacher: what is trained so far is kept
-			return errors.Join(it.err, run.checkpoint(clock))
-		}
-		lr, err := run.update(it)
-		f.giveBack(it)
-		if err != nil {
-			return err
-		}
-		e := clock.event(lr)
-		stopped := ctx.Err() != nil // asked once: what ends the run must have made the checkpoint
-		if run.State.Step%run.phase.Loader.Steps() == 0 {
-			if e.Row, err = run.endEpoch(e, clock); err != nil {
+	for run.State.Step < run.phase.steps() {
+		s := run.stride()
+		for range run.phase.Batches {
+			it, _ := f.next()
+			if it.err != nil {
+				// Of the data or the teacher: what is trained so far is kept. Of this step that is nothing but what its batches did to
+				// batch norm's statistics.
+				return errors.Join(it.err, run.checkpoint(clock))
+			}
+			err := s.pass(it)
+			f.giveBack(it)
+			if err != nil {
 				return err
 			}
+		}
+		if err := s.end(); err != nil {
+			return err
+		}
+		e := clock.event(s.lr)
+		stopped := ctx.Err() != nil // asked once: what ends the run must have made the checkpoint
+		if run.State.Step%run.phase.epoch() == 0 {
+			row, err := run.endEpoch(e, clock)
+			if err != nil {
+				return err
+			}
+			e.Row = row
 		} else if n := run.Recipe.Checkpoint.Every; n > 0 && run.State.Step%n == 0 || stopped {
 			if err := run.checkpoint(clock); err != nil {
 				return err
@@ -144,82 +176,7 @@ func (run *Run) train(ctx context.Context) error {
 			return ErrInterrupted
 		}
 	}
-}
-
-// update runs one step and adds its losses to the epoch's sums.
-func (run *Run) update(it *item) (lr float64, err error) {
-	r := run.Recipe
-	lr = r.Optimizer.LR * r.Schedule.At(run.State.Step, run.phase.Loader.Steps(), run.phase.steps())
-	in, err := run.inputs(it)
-	if err != nil {
-		return 0, err
-	}
-	in[lrKnob] = graph.Scalar(float32(lr))
-	run.turn.Lock()
-	out, err := run.step.Run(in)
-	run.turn.Unlock()
-	if err != nil {
-		return 0, err
-	}
-	for _, h := range run.hosts {
-		if err := h.take(run.phase.Step, out); err != nil {
-			return 0, err
-		}
-	}
-	// The terms first: they say more than their sum. In Sums the sum comes first.
-	for i, name := range append(append([]string(nil), run.phase.Terms...), lossOutput) {
-		v := float64(out[name].F[0])
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return 0, run.notFinite("loss "+name, run.State.Step+1)
-		}
-		run.State.Sums[(i+1)%len(run.State.Sums)] += v
-	}
-	run.State.Count++
-	run.State.Step++
-	return lr, nil
-}
-
-// inputs are a step's, but for the learning rate. Those that the program does not have are left unread.
-func (run *Run) inputs(it *item) (map[string]graph.Tensor, error) {
-	r, step, program := run.Recipe, run.State.Step, run.phase.Step
-	shape := program.Inputs[0].Shape
-	index := make([]int64, len(it.batch.Index))
-	for i, n := range it.batch.Index {
-		index[i] = int64(n)
-	}
-	in := map[string]graph.Tensor{
-		imagesInput:        graph.Floats(it.input, shape...),
-		losses.LabelsInput: graph.Ints(it.batch.Y, len(it.batch.Y)),
-		losses.IndexInput:  graph.Ints(index, len(index)),
-	}
-	if run.phase.NeedsTeacher {
-		in[losses.TeacherInput] = graph.Floats(it.teacher, shape[0], len(run.State.Classes))
-		for name, t := range it.taps {
-			in[tapInput(name)] = t
-		}
-	}
-	for _, l := range program.Inputs {
-		if l.Keep > 0 {
-			in[l.Name] = l.Draw(r.Seed, step)
-		}
-	}
-	for name, v := range r.Optimizer.Method.Knobs(step) {
-		in[name] = graph.Scalar(v)
-	}
-	at := losses.Progress{Epoch: step/run.phase.Loader.Steps() + 1, Epochs: run.phase.Epochs}
-	for _, t := range r.weighted() {
-		if scheduled, ok := t.Loss.(losses.Scheduled); ok {
-			for name, v := range scheduled.Knobs(at) {
-				in[t.Name+"."+name] = graph.Scalar(v)
-			}
-		}
-	}
-	for _, h := range run.hosts {
-		if err := h.feed(in, step, index, it.batch.Y); err != nil {
-			return nil, err
-		}
-	}
-	return in, nil
+	return nil
 }
 
 // endEpoch measures the student on val and saves.
@@ -229,7 +186,8 @@ func (run *Run) endEpoch(e Event, c *clock) (*Row, error) {
 		return nil, err
 	}
 	s := run.State
-	row := Row{Epoch: e.Epoch + 1, Step: s.Step, LR: e.LR, Loss: e.Loss, Terms: e.Terms, ValTop1: share(correct), Speed: e.Speed, Wait: e.Wait}
+	row := Row{Epoch: e.Epoch + 1, Step: s.Step, LR: e.LR, Loss: e.Loss, Terms: e.Terms, ValTop1: share(correct), Speed: e.Speed, Wait: e.Wait,
+		LossScale: e.LossScale, Skipped: e.Skipped}
 	row.Best = len(s.History) == 0 || row.ValTop1 > s.Best
 	if row.Best {
 		s.Best = row.ValTop1
@@ -238,16 +196,19 @@ func (run *Run) endEpoch(e Event, c *clock) (*Row, error) {
 	s.History = append(s.History, row)
 	clear(s.Sums)
 	s.Count, s.Seconds = 0, 0
+	if s.Scale != nil {
+		s.Scale.Epoch = 0
+	}
 	if err := run.finite(); err != nil {
 		return nil, err
 	}
 	// Best before last: a run killed between the two goes on from the last and makes the same best again.
 	if row.Best {
-		if err := run.Folder.save(bestFile, run.Store, s); err != nil {
+		if err := run.Folder.save(bestFile, run.kept(), s); err != nil {
 			return nil, err
 		}
 	}
-	if err := run.Folder.save(lastFile, run.Store, s); err != nil {
+	if err := run.Folder.save(lastFile, run.kept(), s); err != nil {
 		return nil, err
 	}
 	c.turn()
@@ -259,13 +220,26 @@ func (run *Run) checkpoint(c *clock) error {
 		return err
 	}
 	run.State.Seconds = c.seconds()
-	return run.Folder.save(lastFile, run.Store, run.State)
+	return run.Folder.save(lastFile, run.kept(), run.State)
+}
+
+// kept is the store without the sums of gradients, which are of a step under way alone.
+func (run *Run) kept() *graph.Store {
+	kept := &graph.Store{}
+	for _, name := range run.Store.Names() {
+		if kind := run.Store.Kind(name); kind != graph.Moment || !strings.HasSuffix(name, optim.SumSuffix) {
+			t, _ := run.Store.Tensor(name)
+			kept.Set(name, kind, t)
+		}
+	}
+	return kept
 }
 
 // finite refuses to save weights that are not finite: the loss shows them only at the next step.
 func (run *Run) finite() error {
-	for _, name := range run.Store.Names() {
-		t, _ := run.Store.Tensor(name)
+	kept := run.kept()
+	for _, name := range kept.Names() {
+		t, _ := kept.Tensor(name)
 		for _, v := range t.F {
 			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
 				return run.notFinite(name, run.State.Step)
@@ -318,12 +292,12 @@ func (run *Run) Close() error {
 
 func (run *Run) closeSteps() error {
 	var errs []error
-	for _, s := range []runtime.Step{run.step, run.eval} {
+	for _, s := range []runtime.Step{run.step, run.last, run.eval} {
 		if s != nil {
 			errs = append(errs, s.Close())
 		}
 	}
-	run.step, run.eval = nil, nil
+	run.step, run.last, run.eval = nil, nil, nil
 	return errors.Join(errs...)
 }
 

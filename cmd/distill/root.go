@@ -36,6 +36,7 @@ var verbs = []func(*global) *cobra.Command{
 	newDoctor,
 	newInit,
 	newInspect,
+	newStudents,
 	newProbe,
 	newTrain,
 	newCompare,

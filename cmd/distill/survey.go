@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"distill/internal/strictyaml"
+	"distill/runtime"
 	"distill/teacher"
 	"distill/train"
 )
@@ -20,13 +21,20 @@ func survey(run *train.Run) [][]string {
 		rows = append(rows, []string{"teacher", fmt.Sprintf("%s: %s parameters, gives %s; pixels %s", t.Path(), grouped(int64(t.Params())), t.Output(), origin(r.Teacher, t))})
 		threads = fmt.Sprintf("%d for the student's step, %d for the teacher", plan.Student, plan.Teacher)
 	}
+	rows = append(rows, []string{"student", r.Student.Name + settings(r.Student.Arch)})
+	if w := run.Weights; w != nil {
+		text := w.File
+		if w.Anew != "" {
+			text += fmt.Sprintf(" without %s, which is of %d classes there and starts anew", w.Anew, w.Classes)
+		}
+		rows = append(rows, []string{"weights", text})
+	}
 	c, h, w := run.Splits.Train.Shape()
 	return append(rows, [][]string{
-		{"student", r.Student.Name + settings(r.Student.Arch)},
 		{"data", fmt.Sprintf("%s: %s to train, %s val, %s test images of %d×%d×%d in %d classes", r.Data.Source,
 			grouped(int64(run.Splits.Train.Len())), grouped(int64(run.Splits.Val.Len())), grouped(int64(run.Splits.Test.Len())), c, h, w, len(run.Splits.Train.Classes()))},
 		{"loss", lossText(r.Losses)},
-		{"engine", r.Engine + "; threads: " + threads},
+		{"engine", r.Engine + on(r.Provider) + "; threads: " + threads},
 		{"run", fmt.Sprintf("%d epochs in batches of %d, seed %d, into %s", r.Epochs, r.Batch, r.Seed, filepath.Clean(r.Output))},
 	}...)
 }
@@ -100,4 +108,12 @@ func settings(section any) string {
 		return ""
 	}
 	return "(" + strings.Join(keys, ", ") + ")"
+}
+
+// on names a provider other than the CPU.
+func on(provider string) string {
+	if p := (runtime.Provider{Name: provider}); p.String() != (runtime.Provider{}).String() {
+		return " on " + p.String()
+	}
+	return ""
 }

@@ -38,6 +38,9 @@ measure it on the test images. The run follows a recipe ("distill init" writes o
 leaves out, or all without one, has its default. Flags and KEY=VALUE, as in optimizer.lr=0.05, go before the recipe,
 KEY=VALUE before flags.
 
+accumulate=N takes N batches a step; precision=float16 computes convolutions and matrix products in float16, with a loss
+scale that moves (loss_scale): docs/formats.md has these keys.
+
 Ctrl-C stops at the next step, with a checkpoint. --resume goes on from the last checkpoint and, on the same CPU with as
 many threads, ends in the same weights, bit for bit.
 
@@ -75,6 +78,7 @@ max_diff, limit, flipped). What there is none of is absent. Shares are 0..1.`,
 	f.Int("epochs", 0, "train for `N` epochs (epochs)")
 	f.Uint64("seed", 0, "`N` that initial weights, order and augmentation follow from (seed)")
 	f.String("engine", "", fmt.Sprintf("train in `ENGINE`: %s or %s (engine)", runtime.ONNXRuntime, runtime.Gorgonia))
+	f.String("provider", "", "train on `NAME`: "+strings.Join(runtime.Providers(), ", ")+" (provider)")
 	f.BoolVar(&o.resume, "resume", false, "go on with the run in the output folder")
 	f.BoolVar(&o.overwrite, "overwrite", false, "replace the run in the output folder")
 	f.BoolVar(&o.baseline, "baseline", false, "also train the same student on labels alone, and compare")
@@ -108,6 +112,7 @@ var recipeKeys = []struct{ flag, key string }{
 	{"epochs", "epochs"},
 	{"seed", "seed"},
 	{"engine", "engine"},
+	{"provider", "provider"},
 	{"threads", "threads"},
 }
 

@@ -63,15 +63,15 @@ type Named struct {
 
 // Graph is a Program while it is being described.
 type Graph struct {
-	Mode           Mode
-	g              *G.ExprGraph
-	inputs         []Leaf
-	stored         []Leaf
-	outputs        []Named
-	updates        []Named
-	names          map[string]bool
-	idle           []*G.Node
-	differentiated bool
+	Mode    Mode
+	g       *G.ExprGraph
+	inputs  []Leaf
+	stored  []Leaf
+	outputs []Named
+	updates []Named
+	names   map[string]bool
+	idle    []*G.Node
+	cost    *G.Node // once it is differentiated
 }
 
 // Program is a closed computation. Running it reads the inputs and the stored tensors, gives the outputs, and puts the
@@ -82,6 +82,7 @@ type Program struct {
 	Outputs []Named
 	Updates []Named
 	g       *G.ExprGraph
+	cost    *G.Node // what was differentiated; nil if nothing was
 }
 
 // Build describes a Program. A mistake in the description, such as shapes that do not fit, is returned as an *Error.
@@ -100,7 +101,7 @@ func Build(mode Mode, describe func(g *Graph)) (p *Program, err error) {
 	if len(g.outputs)+len(g.updates) == 0 {
 		return nil, errors.New("graph: a program needs an output or an update")
 	}
-	return &Program{Inputs: g.inputs, Stored: g.stored, Outputs: g.outputs, Updates: g.updates, g: g.g}, nil
+	return &Program{Inputs: g.inputs, Stored: g.stored, Outputs: g.outputs, Updates: g.updates, g: g.g, cost: g.cost}, nil
 }
 
 func (g *Graph) leaf(l Leaf) Leaf {
@@ -265,13 +266,13 @@ func (g *Graph) GradInput(cost *G.Node, inputs ...*G.Node) []Gradient {
 }
 
 func (g *Graph) grad(cost *G.Node, wrt []Leaf) []Gradient {
-	if g.differentiated {
+	if g.cost != nil {
 		Fail("Grad", nil, "a graph can be differentiated once")
 	}
 	if s := ShapeOf(cost); len(s) != 0 {
 		Fail("Grad", []Shape{s}, "the cost must be a scalar")
 	}
-	g.differentiated = true
+	g.cost = cost
 	nodes := make([]*G.Node, len(wrt))
 	for i, l := range wrt {
 		nodes[i] = l.Node

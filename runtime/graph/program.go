@@ -74,6 +74,17 @@ func (p *Program) Steps() ([]Step, error) {
 	return steps, nil
 }
 
+// Forward are the nodes that the cost which was differentiated is made of, itself included; none where nothing was.
+func (p *Program) Forward() map[*G.Node]bool {
+	made := map[*G.Node]bool{}
+	if p.cost != nil {
+		for _, n := range sorted(p.g, []*G.Node{p.cost}) {
+			made[n] = true
+		}
+	}
+	return made
+}
+
 func constant(n *G.Node) (Tensor, error) {
 	if n.Value() == nil {
 		return Tensor{}, fmt.Errorf("graph: node %s has no value", n.Name())

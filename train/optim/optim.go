@@ -2,7 +2,7 @@
 //
 //	grads := g.Grad(cost)
 //	grads = optim.ClipNorm(grads, optim.Norm(grads), 5)
-//	(&optim.SGD{Momentum: 0.9}).Update(g, grads, g.Knob("lr", 0.1))
+//	(&optim.SGD{Momentum: 0.9}).Update(g, grads, g.Knob("lr", 0.1), nil)
 package optim
 
 import (
@@ -19,9 +19,10 @@ import (
 type Optimizer interface {
 	// Validate reports the first setting out of range.
 	Validate() error
-	// Update describes the next value of every parameter and of the optimizer's own moments.
-	Update(g *graph.Graph, grads []graph.Gradient, lr *G.Node)
-	// Knobs are the inputs besides the learning rate that depend on the step, counted from 0.
+	// Update describes the next value of every parameter and of the optimizer's own moments. taken is a scalar, 1, or 0 where
+	// all of them keep the value that they have; nil is 1.
+	Update(g *graph.Graph, grads []graph.Gradient, lr, taken *G.Node)
+	// Knobs are the inputs besides the learning rate that depend on the step, counted from 0. Steps not taken do not count.
 	Knobs(step int) map[string]float32
 }
 
@@ -69,9 +70,33 @@ func ClipNorm(grads []graph.Gradient, norm *G.Node, limit float64) []graph.Gradi
 	return clipped
 }
 
+// Unscale divides the gradients of a cost that was multiplied by scale, a scalar, so that they do not vanish in float16
+// (Micikevicius et al. 2018, arXiv:1710.03740). finite is 1 if every element of every gradient is, else 0.
+func Unscale(grads []graph.Gradient, scale *G.Node) (unscaled []graph.Gradient, finite *G.Node) {
+	var sum *G.Node // of 0·g, which is 0, or not a number
+	for _, d := range grads {
+		unscaled = append(unscaled, graph.Gradient{Name: d.Name, Param: d.Param, Grad: op.Div(d.Grad, scale)})
+		zero := op.ReduceSum(op.Scale(d.Grad, 0), nil, false)
+		if sum == nil {
+			sum = zero
+		} else {
+			sum = op.Add(sum, zero)
+		}
+	}
+	return unscaled, op.Equal(sum, op.Scalar(sum, 0))
+}
+
 // zeros declares a moment of a parameter.
 func zeros(g *graph.Graph, d graph.Gradient, name string) *G.Node {
 	return g.State(d.Name+"."+name, graph.Moment, graph.ShapeOf(d.Param), graph.Constant(0))
+}
+
+// update gives a stored tensor its next value, where the step is taken.
+func update(g *graph.Graph, name string, now, next, taken *G.Node) {
+	if taken != nil {
+		next = op.Where(taken, next, now)
+	}
+	g.Update(name, next)
 }
 
 // SGD is stochastic gradient descent with momentum as PyTorch defines it:
@@ -95,22 +120,23 @@ func (s *SGD) Validate() error {
 }
 
 // Update describes the step.
-func (s *SGD) Update(g *graph.Graph, grads []graph.Gradient, lr *G.Node) {
+func (s *SGD) Update(g *graph.Graph, grads []graph.Gradient, lr, taken *G.Node) {
 	for _, d := range grads {
 		step := d.Grad
 		if s.WeightDecay > 0 {
 			step = op.Add(step, op.Scale(d.Param, s.WeightDecay))
 		}
 		if mu := s.Momentum; mu > 0 {
-			v := op.Add(op.Scale(zeros(g, d, "momentum"), mu), step)
-			g.Update(d.Name+".momentum", v)
+			old := zeros(g, d, "momentum")
+			v := op.Add(op.Scale(old, mu), step)
+			update(g, d.Name+".momentum", old, v, taken)
 			if s.Nesterov {
 				step = op.Add(step, op.Scale(v, mu))
 			} else {
 				step = v
 			}
 		}
-		g.Update(d.Name, op.Sub(d.Param, op.Mul(step, lr)))
+		update(g, d.Name, d.Param, op.Sub(d.Param, op.Mul(step, lr)), taken)
 	}
 }
 
@@ -144,19 +170,20 @@ func (a *AdamW) Validate() error {
 }
 
 // Update describes the step.
-func (a *AdamW) Update(g *graph.Graph, grads []graph.Gradient, lr *G.Node) {
+func (a *AdamW) Update(g *graph.Graph, grads []graph.Gradient, lr, taken *G.Node) {
 	c1, c2 := g.Knob("adamw.correction1", 1), g.Knob("adamw.correction2", 1)
 	b1, b2 := a.Beta1, a.Beta2 // in float64: 1−β₂ in float32 would be off by 1e-5
 	for _, d := range grads {
-		m := op.Add(op.Scale(zeros(g, d, "moment1"), b1), op.Scale(d.Grad, 1-b1))
-		v := op.Add(op.Scale(zeros(g, d, "moment2"), b2), op.Scale(op.Mul(d.Grad, d.Grad), 1-b2))
-		g.Update(d.Name+".moment1", m)
-		g.Update(d.Name+".moment2", v)
+		m0, v0 := zeros(g, d, "moment1"), zeros(g, d, "moment2")
+		m := op.Add(op.Scale(m0, b1), op.Scale(d.Grad, 1-b1))
+		v := op.Add(op.Scale(v0, b2), op.Scale(op.Mul(d.Grad, d.Grad), 1-b2))
+		update(g, d.Name+".moment1", m0, m, taken)
+		update(g, d.Name+".moment2", v0, v, taken)
 		step := op.Div(op.Div(m, c1), op.Shift(op.Sqrt(op.Div(v, c2)), a.Eps))
 		if a.WeightDecay > 0 {
 			step = op.Add(step, op.Scale(d.Param, a.WeightDecay))
 		}
-		g.Update(d.Name, op.Sub(d.Param, op.Mul(step, lr)))
+		update(g, d.Name, d.Param, op.Sub(d.Param, op.Mul(step, lr)), taken)
 	}
 }
 

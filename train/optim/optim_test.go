@@ -88,7 +88,7 @@ func (g golden) program(t *testing.T, o optim.Optimizer) *graph.Program {
 		if g.ClipNorm > 0 {
 			grads = optim.ClipNorm(grads, norm, g.ClipNorm)
 		}
-		o.Update(gr, grads, gr.Knob("lr", 1))
+		o.Update(gr, grads, gr.Knob("lr", 1), nil)
 	})
 	if err != nil {
 		t.Fatal(err)

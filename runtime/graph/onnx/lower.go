@@ -40,23 +40,45 @@ func Lower(p *graph.Program, l Lowering) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l.Target.Half {
+		l.Target.Fused, l.Target.Block = false, 0 // their kernels and constants are for float32
+	}
 	e := &emitter{target: l.Target, shapes: map[string]graph.Shape{}, consts: map[string]string{}, counts: map[string]int{}}
 	values := map[*G.Node][]string{}
 	if err := e.leaves(p, l, values); err != nil {
 		return nil, err
 	}
-	for _, s := range steps {
+	made := make([]int, len(steps)) // the number of nodes once each step is emitted
+	for i, s := range steps {
 		if values[s.Node], err = e.step(s, values); err != nil {
 			return nil, err
 		}
+		made[i] = len(e.graph.Node)
 	}
 	e.results(p, l, values)
 	e.dropUnread()
 	m := e.model()
-	if l.Target.Block > 0 {
+	switch {
+	case l.Target.Half:
+		m.halve(p, forward(p, steps, made, e.graph.Node))
+	case l.Target.Block > 0:
 		return m, m.layBlocks(e.shapes, l.Target.Block)
 	}
 	return m, nil
+}
+
+// forward are the nodes that the cost of p is made of; made is the number of nodes after each step.
+func forward(p *graph.Program, steps []graph.Step, made []int, nodes []*pb.NodeProto) map[*pb.NodeProto]bool {
+	cost, found, from := p.Forward(), map[*pb.NodeProto]bool{}, 0
+	for i, s := range steps {
+		for _, n := range nodes[from:made[i]] {
+			if cost[s.Node] {
+				found[n] = true
+			}
+		}
+		from = made[i]
+	}
+	return found
 }
 
 // emitter gathers the graph that operators lower to.
