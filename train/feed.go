@@ -20,6 +20,18 @@ type item struct {
 	err     error
 }
 
+// answers gives what the teacher says of a batch.
+type answers func(*data.Batch) (teacher.Outputs, error)
+
+// live are the answers of a teacher that runs while it holds the turn.
+func live(t *teacher.Teacher, turn sync.Locker) answers {
+	return func(b *data.Batch) (teacher.Outputs, error) {
+		turn.Lock()
+		defer turn.Unlock()
+		return t.Forward(b)
+	}
+}
+
 // feed makes the batches of a run ahead of the step, in order, in two stages: loading and augmentation, several batches at
 // once, then the teacher's forward pass, one at a time.
 type feed struct {
@@ -65,8 +77,8 @@ func (w *stopwatch) read() time.Duration {
 const ahead = 4
 
 // newFeed starts at a step counted over all epochs and ends before the step total. It loads up to loaders batches at once, and
-// runs the teacher while it holds turn.
-func newFeed(l *data.Loader, pre data.Preprocess, t *teacher.Teacher, turn sync.Locker, start, total, loaders int) *feed {
+// asks the teacher, if there is one, one batch at a time.
+func newFeed(l *data.Loader, pre data.Preprocess, ask answers, start, total, loaders int) *feed {
 	ctx, stop := context.WithCancel(context.Background())
 	f := &feed{items: make(chan *item, ahead), free: make(chan *item, ahead), stop: stop, done: make(chan struct{})}
 	for range ahead {
@@ -99,10 +111,8 @@ func newFeed(l *data.Loader, pre data.Preprocess, t *teacher.Teacher, turn sync.
 			f.loading.start()
 			it := <-loaded
 			f.loading.stop()
-			if ctx.Err() == nil && it.err == nil && t != nil {
-				turn.Lock()
-				it.ask(t)
-				turn.Unlock()
+			if ctx.Err() == nil && it.err == nil && ask != nil {
+				it.ask(ask)
 			}
 			f.items <- it
 		}
@@ -123,10 +133,10 @@ func (it *item) load(l *data.Loader, pre data.Preprocess, step int) {
 	pre.Apply(it.input, it.batch.X, it.batch.Shape)
 }
 
-func (it *item) ask(t *teacher.Teacher) {
-	out, err := t.Forward(&it.batch)
+func (it *item) ask(ask answers) {
+	out, err := ask(&it.batch)
 	if err != nil {
-		it.err = fmt.Errorf("train: teacher's forward pass: %w", err)
+		it.err = fmt.Errorf("train: teacher's outputs: %w", err)
 		return
 	}
 	it.teacher, it.taps = append(it.teacher[:0], out.Logits...), out.Taps

@@ -22,6 +22,7 @@ import (
 	"distill/runtime"
 	"distill/runtime/graph"
 	"distill/teacher"
+	"distill/teacher/cache"
 )
 
 // Options say how a run is opened; what it computes is the recipe's.
@@ -48,8 +49,9 @@ type Run struct {
 	phase  *Phase // the current one, whose programs these are
 	step   runtime.Step
 	eval   runtime.Step
-	hosts  []host     // parts of losses outside the graph
-	turn   sync.Mutex // of the step or the teacher, which both use all threads
+	hosts  []host       // parts of losses outside the graph
+	cache  *cache.Cache // of the teacher's outputs; nil: none
+	turn   sync.Mutex   // of the step or the teacher, which both use all threads
 }
 
 // ErrInterrupted is what Train returns when its context ends; a checkpoint is on disk then.
@@ -102,15 +104,7 @@ func (run *Run) Train(ctx context.Context) error {
 
 // train runs the current phase.
 func (run *Run) train(ctx context.Context) error {
-	var t *teacher.Teacher
-	if run.phase.NeedsTeacher {
-		t = run.Teacher
-	}
-	turn := &run.turn
-	if p := run.Recipe.Teacher.Provider; p != "" && p != "cpu" {
-		turn = &sync.Mutex{} // a teacher elsewhere need not wait for the step
-	}
-	f := newFeed(run.phase.Loader, run.Recipe.Preprocess, t, turn, run.State.Step, run.phase.steps(), run.Threads.Data)
+	f := newFeed(run.phase.Loader, run.Recipe.Preprocess, run.answers(), run.State.Step, run.phase.steps(), run.Threads.Data)
 	defer f.close()
 	clock := newClock(run, f)
 	for {
@@ -312,6 +306,9 @@ func (run *Run) Close() error {
 	err := run.closeSteps()
 	if run.Teacher != nil {
 		err = errors.Join(err, run.Teacher.Close())
+	}
+	if run.cache != nil {
+		err = errors.Join(err, run.cache.Close())
 	}
 	return err
 }
