@@ -12,12 +12,34 @@ import (
 type Augment struct {
 	Crop int  `yaml:"crop"` // pad each side with this many black pixels, then crop the image's size at random; 0: no crop
 	Flip bool `yaml:"flip"` // mirror every second image, at random, left to right
+
+	// Views is how many views of each sample there are: epoch e sees view e mod Views, so that epochs no more than Views are as
+	// with 0. 0: another one in each epoch.
+	Views int     `yaml:"views"`
+	Seed  *uint64 `yaml:"seed"` // that the views follow from; nil: the seed of the Loader
+}
+
+// Varies reports whether a sample has more than one view.
+func (a Augment) Varies() bool { return a.Crop != 0 || a.Flip }
+
+// View is the number of the view that each sample has in an epoch, from 0.
+func (a Augment) View(epoch int) int {
+	switch {
+	case !a.Varies():
+		return 0
+	case a.Views > 0:
+		return epoch % a.Views
+	}
+	return epoch
 }
 
 // Validate checks what does not depend on the images.
 func (a Augment) Validate() error {
 	if a.Crop < 0 {
 		return fmt.Errorf("crop must be 0 or more, not %d", a.Crop)
+	}
+	if a.Views < 0 {
+		return fmt.Errorf("views must be 0 or more, not %d", a.Views)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ type Batch struct {
 	Y     []int64   // [N], class index
 	Index []int     // [N], the sample's index in its source
 	View  []uint64  // [N], names the augmented view: equal Index and View mean equal pixels; 0 is the image itself
+	Draw  int       // the number of the views, as Augment.View counts them
 
 	sample []float32 // one image on its way into X
 }

@@ -39,20 +39,25 @@ func (l *Loader) Fill(b *Batch, epoch, step int) error {
 	if epoch < 0 || step < 0 || step >= l.Steps() {
 		return fmt.Errorf("data: fill batch %d of epoch %d: an epoch has %d", step, epoch, l.Steps())
 	}
+	return l.FillSamples(b, epoch, l.samples(epoch, step*l.Batch, min((step+1)*l.Batch, l.Source.Len())))
+}
+
+// FillSamples makes b a batch of any samples, as the epoch sees each of them. It is safe for concurrent use with different
+// batches.
+func (l *Loader) FillSamples(b *Batch, epoch int, samples []int) error {
 	c, h, w := l.Source.Shape()
 	if err := l.Augment.Check(h, w); err != nil {
 		return err
 	}
-	from := step * l.Batch
-	b.resize(min(l.Batch, l.Source.Len()-from), c, h, w)
+	b.resize(len(samples), c, h, w)
 	size := c * h * w
-	samples := l.samples(epoch)
-	for n := range b.Index {
-		i := from + n
-		if samples != nil {
-			i = samples[i]
-		}
-		v := l.Augment.draw(l.random(augmentStream, epoch, i))
+	b.Draw = l.Augment.View(epoch)
+	seed := l.Seed
+	if own := l.Augment.Seed; own != nil {
+		seed = *own
+	}
+	for n, i := range samples {
+		v := l.Augment.draw(random(seed, augmentStream, b.Draw, i))
 		x := b.X[n*size:][:size]
 		read := x
 		if v != (view{}) {
@@ -70,22 +75,26 @@ func (l *Loader) Fill(b *Batch, epoch, step int) error {
 	return nil
 }
 
-// samples lists the samples in the order of an epoch; nil is the source's own order.
-func (l *Loader) samples(epoch int) []int {
+// samples lists those from one place in the order of an epoch up to another.
+func (l *Loader) samples(epoch, from, to int) []int {
 	if !l.Shuffle {
-		return nil
+		samples := make([]int, to-from)
+		for n := range samples {
+			samples[n] = from + n
+		}
+		return samples
 	}
 	o := l.order.Load()
 	if o == nil || o.epoch != epoch {
-		o = &order{epoch, l.random(orderStream, epoch, 0).Perm(l.Source.Len())}
+		o = &order{epoch, random(l.Seed, orderStream, epoch, 0).Perm(l.Source.Len())}
 		l.order.Store(o)
 	}
-	return o.samples
+	return o.samples[from:to]
 }
 
 // random is the generator of one use of random numbers in an epoch, for one sample.
-func (l *Loader) random(stream uint64, epoch, sample int) *rand.Rand {
-	return rand.New(rand.NewPCG(mix(l.Seed, stream, uint64(epoch), uint64(sample)), stream))
+func random(seed, stream uint64, epoch, sample int) *rand.Rand {
+	return rand.New(rand.NewPCG(mix(seed, stream, uint64(epoch), uint64(sample)), stream))
 }
 
 // Streams keep the random numbers of different uses apart under one seed.

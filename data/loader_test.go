@@ -108,6 +108,52 @@ func TestOrderAndViewsArePinned(t *testing.T) {
 	}
 }
 
+func TestViewsComeAroundAndFollowTheirOwnSeed(t *testing.T) {
+	pixels := func(l *Loader, epoch int) map[int][]float32 {
+		seen := map[int][]float32{}
+		for step := range l.Steps() {
+			b := fill(t, l, epoch, step)
+			for n, i := range b.Index {
+				seen[i] = b.X[9*n:][:9]
+			}
+		}
+		return seen
+	}
+	with := func(seed uint64, views int, own *uint64) *Loader {
+		l := shuffled(22, seed)
+		l.Augment.Views, l.Augment.Seed = views, own
+		return l
+	}
+	seed := uint64(1)
+	for epoch := range 6 {
+		want := pixels(with(1, 0, nil), epoch%3)
+		if got := pixels(with(5, 3, &seed), epoch); !reflect.DeepEqual(got, want) {
+			t.Errorf("epoch %d of 3 views does not see view %d", epoch, epoch%3)
+		}
+		a, b := fill(t, with(5, 3, &seed), epoch, 0), fill(t, with(5, 0, nil), epoch, 0)
+		if !slices.Equal(a.Index, b.Index) || a.Draw != epoch%3 || b.Draw != epoch {
+			t.Errorf("epoch %d: order %v and %v, views %d and %d", epoch, a.Index, b.Index, a.Draw, b.Draw)
+		}
+	}
+	l := with(1, 0, nil)
+	l.Augment = Augment{}
+	if b := fill(t, l, 4, 0); b.Draw != 0 {
+		t.Errorf("without augmentation, epoch 4 sees view %d", b.Draw)
+	}
+}
+
+func TestAnySamplesMakeABatch(t *testing.T) {
+	l := shuffled(22, 1)
+	whole := fill(t, l, 2, 1)
+	var b Batch
+	if err := l.FillSamples(&b, 2, []int{whole.Index[3], whole.Index[0]}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(b.X, append(slices.Clone(whole.X[27:]), whole.X[:9]...)) || !slices.Equal(b.View, []uint64{whole.View[3], whole.View[0]}) {
+		t.Errorf("%+v, want rows 3 and 0 of %+v", b, whole)
+	}
+}
+
 func TestEqualViewsHaveEqualPixels(t *testing.T) {
 	l := shuffled(4, 1)
 	type key struct {
@@ -230,6 +276,14 @@ func TestFirstIsTheBeginning(t *testing.T) {
 		}
 		if c, h, w := s.Shape(); c*h*w != 9 {
 			t.Errorf("the first %d have the shape %d,%d,%d", n, c, h, w)
+		}
+	}
+}
+
+func TestNegativeAugmentationsAreRefused(t *testing.T) {
+	for _, a := range []Augment{{Crop: -1}, {Views: -1}} {
+		if a.Validate() == nil {
+			t.Errorf("%+v is valid", a)
 		}
 	}
 }

@@ -36,6 +36,26 @@ type Options struct {
 
 	Provider        string            `yaml:"provider"`         // one of runtime.Providers; "": cpu
 	ProviderOptions map[string]string `yaml:"provider_options"` // see runtime.Provider
+
+	Cache Cache `yaml:"cache"`
+}
+
+// Cache says where a teacher's outputs for training images are kept, so that they are computed once. [Open] does not look at
+// it: package teacher/cache keeps them.
+type Cache struct {
+	Folder   string `yaml:"folder"`   // of this one cache; empty: none is kept
+	Write    bool   `yaml:"write"`    // keep what is not there yet; else all that is asked for must be there
+	DType    string `yaml:"dtype"`    // float32, or float16: half the size, rounded to 11 bits; empty: float32
+	Maps     bool   `yaml:"maps"`     // keep inner tensors of any size, not only those of one vector an image
+	Rounding bool   `yaml:"rounding"` // take outputs that another batch, number of threads, provider, processor or ONNX Runtime gave
+}
+
+// Validate checks the data type.
+func (c Cache) Validate() error {
+	if c.DType != "" && c.DType != "float32" && c.DType != "float16" {
+		return fmt.Errorf("dtype must be float32 or float16, not %q", c.DType)
+	}
+	return nil
 }
 
 // Validate checks what does not depend on the file.

@@ -20,6 +20,18 @@ type item struct {
 	err     error
 }
 
+// answers gives what the teacher says of a batch.
+type answers func(*data.Batch) (teacher.Outputs, error)
+
+// live are the answers of a teacher that runs while it holds the turn.
+func live(t *teacher.Teacher, turn sync.Locker) answers {
+	return func(b *data.Batch) (teacher.Outputs, error) {
+		turn.Lock()
+		defer turn.Unlock()
+		return t.Forward(b)
+	}
+}
+
 // feed makes the batches of a run ahead of the step, in order, in two stages: loading and augmentation, several batches at
 // once, then the teacher's forward pass, one at a time.
 type feed struct {
@@ -70,8 +82,9 @@ type stretch struct {
 	from, to int
 }
 
-// newFeed makes the batches of a stretch. It loads up to loaders of them at once, and runs the teacher while it holds turn.
-func newFeed(l *data.Loader, pre data.Preprocess, t *teacher.Teacher, turn sync.Locker, s stretch, loaders int) *feed {
+// newFeed makes the batches of a stretch. It loads up to loaders of them at once, and asks the teacher, if there is one, one batch
+// at a time.
+func newFeed(l *data.Loader, pre data.Preprocess, ask answers, s stretch, loaders int) *feed {
 	ctx, stop := context.WithCancel(context.Background())
 	f := &feed{items: make(chan *item, ahead), free: make(chan *item, ahead), stop: stop, done: make(chan struct{})}
 	for range ahead {
@@ -104,10 +117,8 @@ func newFeed(l *data.Loader, pre data.Preprocess, t *teacher.Teacher, turn sync.
 			f.loading.start()
 			it := <-loaded
 			f.loading.stop()
-			if ctx.Err() == nil && it.err == nil && t != nil {
-				turn.Lock()
-				it.ask(t)
-				turn.Unlock()
+			if ctx.Err() == nil && it.err == nil && ask != nil {
+				it.ask(ask)
 			}
 			f.items <- it
 		}
@@ -128,10 +139,10 @@ func (it *item) load(l *data.Loader, pre data.Preprocess, epoch, step int) {
 	pre.Apply(it.input, it.batch.X, it.batch.Shape)
 }
 
-func (it *item) ask(t *teacher.Teacher) {
-	out, err := t.Forward(&it.batch)
+func (it *item) ask(ask answers) {
+	out, err := ask(&it.batch)
 	if err != nil {
-		it.err = fmt.Errorf("train: teacher's forward pass: %w", err)
+		it.err = fmt.Errorf("train: teacher's outputs: %w", err)
 		return
 	}
 	it.teacher, it.taps = append(it.teacher[:0], out.Logits...), out.Taps

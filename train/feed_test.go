@@ -53,7 +53,7 @@ func TestFeedGivesEveryBatchInOrder(t *testing.T) {
 	l := loader(source{31, -1}) // 10 steps an epoch
 	for _, from := range []int{0, 7, 25} {
 		for _, loaders := range []int{1, 3} {
-			f := newFeed(l, data.Preprocess{Scale: 2}, nil, nil, stretch{l.Steps(), from, 30}, loaders)
+			f := newFeed(l, data.Preprocess{Scale: 2}, nil, stretch{l.Steps(), from, 30}, loaders)
 			for step := from; step < 30; step++ {
 				it, ok := f.next()
 				if !ok || it.err != nil {
@@ -85,7 +85,7 @@ func TestFeedGivesEveryBatchInOrder(t *testing.T) {
 func TestFeedClosesAtAnyMoment(t *testing.T) {
 	before := goruntime.NumGoroutine()
 	for taken := range 8 {
-		f := newFeed(loader(source{31, -1}), data.DefaultPreprocess(), nil, nil, stretch{10, 0, 1000}, 2)
+		f := newFeed(loader(source{31, -1}), data.DefaultPreprocess(), nil, stretch{10, 0, 1000}, 2)
 		for range taken {
 			it, _ := f.next()
 			f.giveBack(it)
@@ -100,7 +100,7 @@ func TestFeedClosesAtAnyMoment(t *testing.T) {
 
 func TestFeedPassesOnWhatCannotBeReadAndGoesOn(t *testing.T) {
 	l := loader(source{31, 5})
-	f := newFeed(l, data.DefaultPreprocess(), nil, nil, stretch{l.Steps(), 0, 30}, 2)
+	f := newFeed(l, data.DefaultPreprocess(), nil, stretch{l.Steps(), 0, 30}, 2)
 	defer f.close()
 	failed := 0
 	for step := range 30 {
@@ -149,7 +149,7 @@ func (s slow) Read(i int, dst []float32) (int, error) {
 
 func TestFeedWaitsForTheLoaderAlone(t *testing.T) {
 	l := loader(source{31, -1})
-	f := newFeed(l, data.DefaultPreprocess(), nil, nil, stretch{l.Steps(), 0, 10}, 1)
+	f := newFeed(l, data.DefaultPreprocess(), nil, stretch{l.Steps(), 0, 10}, 1)
 	defer f.close()
 	time.Sleep(50 * time.Millisecond) // for the first batches, which nothing slows down
 	f.next()
@@ -158,7 +158,7 @@ func TestFeedWaitsForTheLoaderAlone(t *testing.T) {
 	}
 
 	l.Source = slow{source{31, -1}}
-	g := newFeed(l, data.DefaultPreprocess(), nil, nil, stretch{l.Steps(), 0, 10}, 1)
+	g := newFeed(l, data.DefaultPreprocess(), nil, stretch{l.Steps(), 0, 10}, 1)
 	defer g.close()
 	g.next()
 	if least := 3 * 2 * time.Millisecond; g.wait < least { // three samples, one after the other

@@ -32,19 +32,13 @@ func Open(r *Recipe, opts Options) (_ *Run, err error) {
 	if err := run.Folder.claim(opts.Resume, opts.Overwrite); err != nil {
 		return nil, err
 	}
-	if run.Splits, err = data.Open(r.Data); err != nil {
-		return nil, err
-	}
-	if err := run.openTeacher(); err != nil {
-		return nil, err
-	}
-	if err := run.Recipe.Student.Arch.Validate(); err != nil {
-		return nil, fmt.Errorf("train: student %s: %w", r.Student.Name, err)
-	}
-	if err := run.pair(); err != nil {
+	if err := run.prepare(); err != nil {
 		return nil, err
 	}
 	if err := run.build(); err != nil {
+		return nil, err
+	}
+	if err := run.openCache(); err != nil {
 		return nil, err
 	}
 	resumed := opts.Resume && run.Folder.has(lastFile)
@@ -70,6 +64,24 @@ func Open(r *Recipe, opts Options) (_ *Run, err error) {
 		return run, run.goOn()
 	}
 	return run, run.begin()
+}
+
+// prepare opens data and teacher and settles what the losses compare.
+func (run *Run) prepare() (err error) {
+	r := run.Recipe
+	if err := r.settleViews(); err != nil {
+		return err
+	}
+	if run.Splits, err = data.Open(r.Data); err != nil {
+		return err
+	}
+	if err := run.openTeacher(); err != nil {
+		return err
+	}
+	if err := r.Student.Arch.Validate(); err != nil {
+		return fmt.Errorf("train: student %s: %w", r.Student.Name, err)
+	}
+	return run.pair()
 }
 
 // Reopen readies what a folder's run came to, its "last" or "best" checkpoint, for Evaluate and Export. The teacher is opened

@@ -286,6 +286,8 @@ func (r *Recipe) check() error {
 		return errors.New("output must name a folder")
 	case len(r.Losses) == 0:
 		return errors.New("losses needs at least one loss")
+	case r.Teacher.Cache.Folder != "" && r.Teacher.Model == "":
+		return errors.New("teacher.cache has a folder, and teacher.model is missing")
 	case r.Data.Source == "":
 		return hint.Wrap(errors.New("data.source is missing"), "for example data.source=cifar10:testdata/cifar10, or --data")
 	}
@@ -337,6 +339,7 @@ func (r *Recipe) Text() (string, error) {
 func (r *Recipe) Identity() (text, sha string, err error) {
 	bare := *r
 	bare.Output, bare.Checkpoint = "", Checkpoint{}
+	bare.Data.Augment, bare.Teacher.Cache = r.withoutCache()
 	if text, err = bare.Text(); err != nil {
 		return "", "", err
 	}

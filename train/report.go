@@ -105,6 +105,10 @@ func Execute(ctx context.Context, r *Recipe, opts Options, baseline bool) (*Repo
 			return nil, err
 		}
 	}
+	r, err := r.settled() // labels alone see the same views
+	if err != nil {
+		return nil, err
+	}
 	student, parity, test, err := execute(ctx, r, opts)
 	if err != nil {
 		return nil, err

@@ -22,6 +22,7 @@ import (
 	"distill/runtime"
 	"distill/runtime/graph"
 	"distill/teacher"
+	"distill/teacher/cache"
 	"distill/train/optim"
 )
 
@@ -51,8 +52,9 @@ type Run struct {
 	step   runtime.Step
 	last   runtime.Step // runs Update; nil without one
 	eval   runtime.Step
-	hosts  []host     // parts of losses outside the graph
-	turn   sync.Mutex // of the step or the teacher, which both use all threads
+	hosts  []host       // parts of losses outside the graph
+	cache  *cache.Cache // of the teacher's outputs; nil: none
+	turn   sync.Mutex   // of the step or the teacher, which both use all threads
 }
 
 // ErrInterrupted is what Train returns when its context ends; a checkpoint is on disk then.
@@ -126,16 +128,7 @@ func (run *Run) Train(ctx context.Context) error {
 
 // train runs the current phase.
 func (run *Run) train(ctx context.Context) error {
-	var t *teacher.Teacher
-	if run.phase.NeedsTeacher {
-		t = run.Teacher
-	}
-	turn := &run.turn
-	cpu := runtime.Provider{}.String()
-	if p := (runtime.Provider{Name: run.Recipe.Teacher.Provider}); p.String() != cpu || run.Recipe.provider().String() != cpu {
-		turn = &sync.Mutex{} // where one of them is elsewhere, the teacher need not wait for the step
-	}
-	f := newFeed(run.phase.Loader, run.Recipe.Preprocess, t, turn, run.phase.ahead(run.State.Step), run.Threads.Data)
+	f := newFeed(run.phase.Loader, run.Recipe.Preprocess, run.answers(), run.phase.ahead(run.State.Step), run.Threads.Data)
 	defer f.close()
 	clock := newClock(run, f)
 	for run.State.Step < run.phase.steps() {
@@ -286,6 +279,9 @@ func (run *Run) Close() error {
 	err := run.closeSteps()
 	if run.Teacher != nil {
 		err = errors.Join(err, run.Teacher.Close())
+	}
+	if run.cache != nil {
+		err = errors.Join(err, run.cache.Close())
 	}
 	return err
 }

@@ -109,14 +109,20 @@ func (l *look) contradicts(models ...*teacher.Teacher) error {
 
 // logits runs a batch, and refuses numbers that mean nothing.
 func logits(t *teacher.Teacher, b *data.Batch) ([]float32, error) {
+	out, err := answers(t, b)
+	return out.Logits, err
+}
+
+// answers is logits with what the teacher taps.
+func answers(t *teacher.Teacher, b *data.Batch) (teacher.Outputs, error) {
 	out, err := t.Forward(b)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	for i, v := range out.Logits {
 		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-			return nil, fmt.Errorf("run %s: logit %d of an image is %v", t.Path(), i%t.Classes(), v)
+			return out, fmt.Errorf("run %s: logit %d of an image is %v", t.Path(), i%t.Classes(), v)
 		}
 	}
-	return out.Logits, nil
+	return out, nil
 }

@@ -43,7 +43,9 @@ var verbs = []func(*global) *cobra.Command{
 	newEval,
 	newPredict,
 	newExport,
+	newCache,
 	newVerify,
+	newTeacher,
 }
 
 func newRoot() *cobra.Command {
@@ -86,11 +88,13 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	begun := false
-	for _, c := range root.Commands() {
-		work := c.RunE
-		c.RunE = func(c *cobra.Command, args []string) error {
-			begun = true
-			return work(c, args)
+	for _, verb := range root.Commands() {
+		for _, c := range append(verb.Commands(), verb) {
+			work := c.RunE
+			c.RunE = func(c *cobra.Command, args []string) error {
+				begun = true
+				return work(c, args)
+			}
 		}
 	}
 	c, err := root.ExecuteContextC(ctx)
