@@ -26,7 +26,7 @@ type Card struct {
 	Preprocess    Preprocess
 	Classes       []string // in the order of the logits; empty: not known
 	RecipeSHA256  string   // of the recipe that trained the model; "" where there is none
-	TeacherSHA256 string   // of the file of the model's teacher; "" where there is none
+	TeacherSHA256 string   // of the file of the model's teacher, of several with spaces between them; "" where there is none
 }
 
 // The properties of a card, and the version of their schema.
@@ -98,7 +98,7 @@ func ReadCard(meta map[string]string) (card Card, ok bool, err error) {
 		{cardPreprocess, false, card.readPreprocess},
 		{cardClasses, true, func(text string) error { return decodeJSON(text, &card.Classes) }},
 		{cardRecipe, true, readSHA256(&card.RecipeSHA256)},
-		{cardTeacher, true, readSHA256(&card.TeacherSHA256)},
+		{cardTeacher, true, readSHA256s(&card.TeacherSHA256)},
 	} {
 		text, found := meta[part.key]
 		if !found && part.optional {
@@ -144,6 +144,20 @@ func readSHA256(dst *string) func(string) error {
 		sum, err := hex.DecodeString(text)
 		if err != nil || len(sum) != 32 || hex.EncodeToString(sum) != text {
 			return fmt.Errorf("%.70q is not 64 hexadecimal digits in lower case", text)
+		}
+		*dst = text
+		return nil
+	}
+}
+
+// readSHA256s is readSHA256 for one or more, with a space between each two.
+func readSHA256s(dst *string) func(string) error {
+	return func(text string) error {
+		var one string
+		for sum := range strings.SplitSeq(text, " ") {
+			if err := readSHA256(&one)(sum); err != nil {
+				return err
+			}
 		}
 		*dst = text
 		return nil

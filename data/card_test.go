@@ -73,6 +73,7 @@ func TestBadCardNamesItsProperty(t *testing.T) {
 		{"distill.classes", `{"0":"cat"}`, []string{"distill.classes: ", "cannot unmarshal object"}},
 		{"distill.classes", `["` + strings.Repeat("x", maxCardText) + `"]`, []string{"distill.classes has 4194308 bytes"}},
 		{"distill.recipe_sha256", "ABCD", []string{`distill.recipe_sha256: "ABCD" is not 64`}},
+		{"distill.teacher_sha256", sampleCard.TeacherSHA256 + " ", []string{"distill.teacher_sha256: ", "64 hexadecimal digits"}},
 		{"distill.teacher_sha256", strings.Repeat("A", 64), []string{"distill.teacher_sha256: ", "lower case"}},
 	} {
 		meta := sampleCard.Metadata()

@@ -41,6 +41,9 @@ func (t *Teacher) lift(threads int) (*runtime.Score, error) {
 	if t.log {
 		return nil, errors.New("its output is probabilities, not the logits of a layer")
 	}
+	if t.picked != nil {
+		return nil, errors.New("a class map leaves out or moves logits of the file, whose own are differentiated")
+	}
 	file, err := onnx.Read(t.Path())
 	if err != nil {
 		return nil, err

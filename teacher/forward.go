@@ -27,16 +27,16 @@ func (t *Teacher) Forward(b *data.Batch) (Outputs, error) {
 		return Outputs{}, fmt.Errorf("teacher: run %s: %w", t.Path(), err)
 	}
 	logits := got[t.source].F
+	if len(logits) != b.Shape[0]*t.width {
+		return Outputs{}, fmt.Errorf("teacher: run %s: %d logits for %d images of %d classes", t.Path(), len(logits), b.Shape[0], t.width)
+	}
 	if t.log {
 		logits = slices.Clone(logits) // the same tensor may be a tap
 		for i, p := range logits {
 			logits[i] = float32(math.Log(max(float64(p), smallest)))
 		}
 	}
-	if len(logits) != b.Shape[0]*t.classes {
-		return Outputs{}, fmt.Errorf("teacher: run %s: %d logits for %d images of %d classes", t.Path(), len(logits), b.Shape[0], t.classes)
-	}
-	out := Outputs{Logits: logits}
+	out := Outputs{Logits: t.pickLogits(logits)}
 	if len(t.model.taps) > 0 {
 		out.Taps = make(map[string]graph.Tensor, len(t.model.taps))
 		for _, name := range t.model.taps {

@@ -34,6 +34,11 @@ type Options struct {
 	// preprocessing, which cannot fit either. No key of a recipe.
 	Channels int
 
+	// Classes are, for each class of the data, the index of the model's: to be given where the model has them in another order, or
+	// others besides, as ImageNet's 1000. Then the logits are those of these classes alone, and softmax over them is the model's
+	// belief given that it is one of them. Empty: the model's own classes.
+	Classes []int `yaml:"classes,omitempty"`
+
 	Provider        string            `yaml:"provider"`         // one of runtime.Providers; "": cpu
 	ProviderOptions map[string]string `yaml:"provider_options"` // see runtime.Provider
 
@@ -62,6 +67,11 @@ func (c Cache) Validate() error {
 func (o Options) Validate() error {
 	if o.Batch < 0 {
 		return fmt.Errorf("teacher: batch %d is below 0", o.Batch)
+	}
+	for i, class := range o.Classes {
+		if class < 0 || slices.Contains(o.Classes[:i], class) {
+			return hint.Wrap(fmt.Errorf("teacher: classes.%d: the index %d is below 0 or there twice", i, class), "give for each class of the data one of the model's, from 0")
+		}
 	}
 	if known := runtime.Providers(); o.Provider != "" && !slices.Contains(known, o.Provider) {
 		return hint.Wrap(fmt.Errorf("teacher: provider %q is unknown", o.Provider), "choose one of %s", strings.Join(known, ", "))

@@ -26,6 +26,8 @@ type Teacher struct {
 	batch      int       // images in a run: exactly so many where model.batch is set, else at most; 0: any number
 	buffer     []float32 // the input of a run, reused
 
+	width   int   // logits of an image that the file gives
+	picked  []int // of them those that are the teacher's, in order; nil: all
 	classes int
 	output  string                 // what the file gives: "logits", "softmax" or "log_softmax"
 	source  string                 // the tensor that logits are read from
@@ -87,7 +89,7 @@ func (t *Teacher) open(o Options, defaults data.Preprocess, threads int) (err er
 	if n := len(t.model.card.Classes); n != 0 && n != t.classes {
 		return fmt.Errorf("its card names %d classes, but it has %d logits", n, t.classes)
 	}
-	return nil
+	return t.pick(o.Classes)
 }
 
 // setPreprocess settles the preprocessing and, where the file leaves it free, the size of the model's images.
@@ -174,7 +176,7 @@ func (t *Teacher) Preprocess() data.Preprocess { return t.preprocess }
 // InputShape is that of an image as the model takes it, after preprocessing.
 func (t *Teacher) InputShape() (c, h, w int) { return t.model.channels, t.model.height, t.model.width }
 
-// Classes is K, the number of logits per image; 2 or more.
+// Classes is K, the number of logits per image, those of a class map where there is one; 2 or more.
 func (t *Teacher) Classes() int { return t.classes }
 
 // Output is what the file itself gives: "logits", "softmax" or "log_softmax". [Teacher.Forward] gives logits in any case.
@@ -200,7 +202,13 @@ func (t *Teacher) Classifier() (onnx.Classifier, error) {
 	if t.source != t.model.inner {
 		return onnx.Classifier{}, fmt.Errorf("teacher: find the classifier of %s: its output is %s, not the logits of a layer", t.Path(), t.output)
 	}
-	return t.model.classifier, t.model.notClassifier
+	if t.model.notClassifier != nil {
+		return t.model.classifier, t.model.notClassifier
+	}
+	if rows := t.model.classifier.Weight.Shape[0]; rows != t.width {
+		return onnx.Classifier{}, fmt.Errorf("teacher: find the classifier of %s: its layer has %d rows for %d logits", t.Path(), rows, t.width)
+	}
+	return t.pickRows(t.model.classifier), nil
 }
 
 // Check reports whether the teacher fits a data set: as many classes, in the same order as far as the file names them, and
@@ -215,26 +223,6 @@ func (t *Teacher) Check(classes []string, c, h, w int) error {
 	}
 	return nil
 }
-
-func (t *Teacher) checkClasses(classes []string) error {
-	if len(classes) != t.classes {
-		err := fmt.Errorf("the model tells %d classes apart, the data has %d", t.classes, len(classes))
-		return hint.Wrap(err, "use a model trained on the classes of the data, or data of the model's %d classes", t.classes)
-	}
-	own := t.model.card.Classes
-	if len(own) == 0 || slices.Equal(own, classes) || !slices.Equal(sorted(own), sorted(classes)) {
-		return nil // two data sets may have different names for the same classes
-	}
-	for i, name := range own {
-		if name != classes[i] {
-			err := fmt.Errorf("class %d is %q to the model and %q in the data, in another order of the same names", i, name, classes[i])
-			return hint.Wrap(err, "put the classes of the data in the order %.200q", own)
-		}
-	}
-	return nil
-}
-
-func sorted(names []string) []string { return slices.Sorted(slices.Values(names)) }
 
 func (t *Teacher) checkImages(c, h, w int) error {
 	m := t.model

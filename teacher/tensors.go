@@ -43,19 +43,35 @@ func (t *Teacher) tensors(o Options, threads int) ([]Tensor, error) {
 	for i, tap := range taps {
 		names[i] = tap.Tensor
 	}
-	if file, err = file.WithOutputs(names...); err != nil {
+	got, n, err := t.trace(file, names, o, threads)
+	if err != nil {
 		return nil, err
+	}
+	var tensors []Tensor
+	for _, tap := range taps {
+		v, ok := got[tap.Tensor]
+		if ok && v.F != nil && len(v.Shape) > 1 && v.Shape[0] == n {
+			tensors = append(tensors, Tensor{tap.Tensor, tap.Op, v.Shape[1:].Clone()})
+		}
+	}
+	return tensors, nil
+}
+
+// trace runs the file on noise, in a session of its own, and gives the named tensors and what went in, for n images.
+func (t *Teacher) trace(file *onnx.Model, names []string, o Options, threads int) (tensors map[string]graph.Tensor, n int, err error) {
+	if file, err = file.WithOutputs(names...); err != nil {
+		return nil, 0, err
 	}
 	b, err := file.Marshal()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	session, err := runtime.NewSession(b, runtime.Options{Threads: threads, Provider: runtime.Provider{Name: o.Provider, Options: o.ProviderOptions}})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer session.Close()
-	n := tried
+	n = tried
 	if t.model.batch > 0 {
 		n = t.model.batch
 	} else if t.batch > 0 {
@@ -66,16 +82,43 @@ func (t *Teacher) tensors(o Options, threads int) ([]Tensor, error) {
 	for i := range in.F {
 		in.F[i] = float32(rng.NormFloat64())
 	}
-	got, err := session.Run(map[string]graph.Tensor{t.model.input.Name: in})
+	if tensors, err = session.Run(map[string]graph.Tensor{t.model.input.Name: in}); err != nil {
+		return nil, 0, t.explain(err)
+	}
+	tensors[t.model.input.Name] = in
+	return tensors, n, nil
+}
+
+// MACs is the number of multiply-adds on the way to the logits of one image, as [onnx.Model.MACs] counts them, of shapes seen as
+// in [Teacher.Tensors].
+func (t *Teacher) MACs(o Options, threads int) (int64, error) {
+	macs, err := t.macs(o, threads)
 	if err != nil {
-		return nil, t.explain(err)
+		return 0, fmt.Errorf("teacher: count multiply-adds of %s: %w", t.Path(), err)
 	}
-	var tensors []Tensor
-	for _, tap := range taps {
-		v, ok := got[tap.Tensor]
-		if ok && v.F != nil && len(v.Shape) > 1 && v.Shape[0] == n {
-			tensors = append(tensors, Tensor{tap.Tensor, tap.Op, v.Shape[1:].Clone()})
-		}
+	return macs, nil
+}
+
+func (t *Teacher) macs(o Options, threads int) (int64, error) {
+	file, err := onnx.Read(t.Path())
+	if err != nil {
+		return 0, err
 	}
-	return tensors, nil
+	if file, err = file.Only(t.source); err != nil {
+		return 0, err
+	}
+	var names []string
+	for _, tap := range file.Taps() {
+		names = append(names, tap.Tensor)
+	}
+	got, n, err := t.trace(file, names, o, threads)
+	if err != nil {
+		return 0, err
+	}
+	shapes := make(map[string][]int, len(got))
+	for name, v := range got {
+		shapes[name] = v.Shape
+	}
+	macs, _, err := file.MACs(shapes)
+	return macs / int64(n), err
 }

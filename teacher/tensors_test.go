@@ -124,3 +124,17 @@ func TestTeacherWithoutADenseLayerSaysWhy(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestMultiplyAddsAreThoseOfOneImage(t *testing.T) {
+	const conv, dense = 6 * 2 * 2 * 3 * 3 * 3, 6 * 48
+	for path, want := range map[string]int64{
+		small{ending: "softmax"}.write(t):          conv,
+		small{ending: "logits", fixed: 3}.write(t): conv,
+		linear(t, 1, false):                        dense,
+	} {
+		o := Options{Model: path}
+		if got, err := open(t, o).MACs(o, 1); err != nil || got != want {
+			t.Errorf("%s: %d, %v; want %d", path, got, err, want)
+		}
+	}
+}

@@ -25,13 +25,19 @@ func (r *Recipe) settled() (*Recipe, error) {
 // settleViews gives the training images, as far as the recipe leaves it open, the views that its cache holds, or, where there
 // is no cache yet, those that one is made of: another in each epoch.
 func (r *Recipe) settleViews() error {
-	a, folder := &r.Data.Augment, r.Teacher.Cache.Folder
-	if folder == "" || !a.Varies() {
+	a := &r.Data.Augment
+	var folders []string
+	for _, t := range r.AllTeachers() {
+		if t.Cache.Folder != "" {
+			folders = append(folders, t.Cache.Folder)
+		}
+	}
+	if len(folders) == 0 || !a.Varies() {
 		return nil
 	}
 	views, seed := r.Epochs, r.Seed
-	if cache.Exists(folder) {
-		info, err := cache.ReadInfo(folder)
+	if i := slices.IndexFunc(folders, cache.Exists); i >= 0 { // another cache that is there must hold the same
+		info, err := cache.ReadInfo(folders[i])
 		if err != nil {
 			return fmt.Errorf("train: %w", err)
 		}
@@ -46,32 +52,37 @@ func (r *Recipe) settleViews() error {
 	return nil
 }
 
-// withoutCache is the augmentation and the teacher's cache without what leaves the weights as they would be: a cache of
-// float32 is that, and so are as many views as epochs from the run's seed.
-func (r *Recipe) withoutCache() (data.Augment, teacher.Cache) {
-	a, c := r.Data.Augment, r.Teacher.Cache
+// withoutViews is the augmentation without what leaves the weights as they would be: as many views as epochs from the run's seed.
+func (r *Recipe) withoutViews() data.Augment {
+	a := r.Data.Augment
 	if a.Views >= r.Epochs || !a.Varies() {
 		a.Views = 0
 	}
 	if a.Seed != nil && *a.Seed == r.Seed || !a.Varies() {
 		a.Seed = nil
 	}
-	if c.Folder == "" {
-		return a, teacher.Cache{}
-	}
-	c = teacher.Cache{DType: c.DType, Rounding: c.Rounding}
-	if c.DType == "float32" {
-		c.DType = ""
-	}
-	return a, c
+	return a
 }
 
-// cacheKey is that of the outputs which the losses need; left are the inner tensors among them that are not kept: maps, unless
-// the recipe has them kept, too.
-func (run *Run) cacheKey() (k cache.Key, left []cache.Tap, err error) {
-	r, t := run.Recipe, run.Teacher
+// withoutCache is a teacher without what of its cache leaves the weights as they would be: one of float32 is that.
+func withoutCache(o teacher.Options) teacher.Options {
+	c := o.Cache
+	o.Cache = teacher.Cache{}
+	if c.Folder != "" {
+		o.Cache.Rounding = c.Rounding
+		if c.DType != "float32" {
+			o.Cache.DType = c.DType
+		}
+	}
+	return o
+}
+
+// cacheKey is that of a teacher's outputs which the losses need; left are the inner tensors among them that are not kept: maps,
+// unless the recipe has them kept, too.
+func (run *Run) cacheKey(i int) (k cache.Key, left []cache.Tap, err error) {
+	r, t := run.Recipe.alone(i), run.Teachers[i]
 	k = cache.Key{
-		Teacher: t.SHA256(), Classes: t.Classes(), Preprocess: t.Preprocess(), Samples: run.Splits.Train.Len(),
+		Teacher: t.SHA256(), Classes: t.Classes(), ClassMap: t.ClassMap(), Preprocess: t.Preprocess(), Samples: run.Splits.Train.Len(),
 		Augment: cache.Augment{Views: 1}, DType: r.Teacher.Cache.DType,
 		Run: cache.Run{
 			ONNXRuntime: runtime.Version(), Processor: cache.Processor(), Provider: runtime.Provider{Name: r.Teacher.Provider}.String(),
@@ -99,23 +110,36 @@ func (run *Run) cacheKey() (k cache.Key, left []cache.Tap, err error) {
 // isVector reports whether a tensor holds one vector an image: [D] or [D,1,1].
 func isVector(s graph.Shape) bool { return len(s) > 0 && s.Size() == s[0] }
 
-// cacheInfo is what the cache.json of a cache with the key says.
-func (run *Run) cacheInfo(k cache.Key) (cache.Info, error) {
-	recipe, err := run.Recipe.Text()
+// cacheInfo is what the cache.json of a teacher's cache with the key says; its recipe is of that teacher alone.
+func (run *Run) cacheInfo(i int, k cache.Key) (cache.Info, error) {
+	recipe, err := run.Recipe.alone(i).Text()
 	if err != nil {
 		return cache.Info{}, err
 	}
-	model, err := filepath.Abs(run.Teacher.Path())
+	model, err := filepath.Abs(run.Teachers[i].Path())
 	return cache.Info{Key: k, Model: model, Recipe: recipe, Made: time.Now().UTC().Format(time.DateOnly)}, err
 }
 
-// openCache opens or makes the cache that the recipe names, unless no loss asks for the teacher.
-func (run *Run) openCache() error {
-	o := run.Recipe.Teacher.Cache
-	if o.Folder == "" || !slices.ContainsFunc(run.phases, func(ph *Phase) bool { return ph.NeedsTeacher }) {
+// openCaches opens or makes the caches that the recipe names, unless no loss asks for a teacher.
+func (run *Run) openCaches() error {
+	run.caches = make([]*cache.Cache, len(run.Teachers))
+	if !slices.ContainsFunc(run.phases, func(ph *Phase) bool { return ph.NeedsTeacher }) {
 		return nil
 	}
-	want, left, err := run.cacheKey()
+	for i, t := range run.Recipe.AllTeachers() {
+		if t.Cache.Folder == "" {
+			continue
+		}
+		if err := run.openCache(i, t.Cache); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openCache opens or makes that of a teacher.
+func (run *Run) openCache(i int, o teacher.Cache) error {
+	want, left, err := run.cacheKey(i)
 	if err != nil {
 		return err
 	}
@@ -131,7 +155,7 @@ func (run *Run) openCache() error {
 		if err := Room(o.Folder, need); err != nil {
 			return err
 		}
-		return run.createCache(o.Folder, want)
+		return run.createCache(i, o.Folder, want)
 	}
 	c, err := cache.Open(o.Folder)
 	if err != nil {
@@ -150,7 +174,7 @@ func (run *Run) openCache() error {
 		missing += n
 	}
 	if missing == 0 {
-		run.cache = c
+		run.caches[i] = c
 		return nil
 	}
 	if err := c.Close(); err != nil {
@@ -163,7 +187,7 @@ func (run *Run) openCache() error {
 	if err := k.Serves(want, false); err != nil { // what this run would add is not what the cache is of
 		return fmt.Errorf("train: cache %s is not complete: %w", o.Folder, err)
 	}
-	return run.createCache(o.Folder, k)
+	return run.createCache(i, o.Folder, k)
 }
 
 // Room is an error where the disk of a folder, which need not exist yet, has no room for a cache of so many bytes.
@@ -179,13 +203,13 @@ func Room(folder string, need int64) error {
 	return nil
 }
 
-// createCache opens a cache that is new, or not complete, to be filled.
-func (run *Run) createCache(folder string, k cache.Key) error {
-	info, err := run.cacheInfo(k)
+// createCache opens a teacher's cache that is new, or not complete, to be filled.
+func (run *Run) createCache(i int, folder string, k cache.Key) error {
+	info, err := run.cacheInfo(i, k)
 	if err != nil {
 		return err
 	}
-	if run.cache, err = cache.Create(folder, info); err != nil {
+	if run.caches[i], err = cache.Create(folder, info); err != nil {
 		return fmt.Errorf("train: %w", err)
 	}
 	return nil
@@ -217,22 +241,39 @@ func bytesText(n int64) string {
 	return fmt.Sprintf("%d bytes", n)
 }
 
-// answers are the teacher's in the current phase, kept ones where there is a cache; nil where no loss asks for them.
+// answers are the teacher's in the current phase, or what several come to by a rule; nil where no loss asks for them, or a policy
+// picks one.
 func (run *Run) answers() answers {
 	if !run.phase.NeedsTeacher {
 		return nil
 	}
+	asks := make([]answers, len(run.Teachers))
+	for i := range asks {
+		asks[i] = run.answersOf(i)
+	}
+	if len(run.Recipe.Teachers) == 0 {
+		return asks[0]
+	}
+	rule, ok := run.Recipe.Combine.Rule.(teacher.Rule)
+	if !ok {
+		return nil
+	}
+	return combined(rule, len(run.State.Classes), asks)
+}
+
+// answersOf are one teacher's, kept ones where there is a cache.
+func (run *Run) answersOf(i int) answers {
 	turn := &run.turn
 	cpu := runtime.Provider{}.String()
-	if p := (runtime.Provider{Name: run.Recipe.Teacher.Provider}); p.String() != cpu || run.Recipe.provider().String() != cpu {
+	if p := (runtime.Provider{Name: run.Recipe.AllTeachers()[i].Provider}); p.String() != cpu || run.Recipe.provider().String() != cpu {
 		turn = &sync.Mutex{} // where one of them is elsewhere, the teacher need not wait for the step
 	}
-	ask := live(run.Teacher, turn)
-	if run.cache == nil {
+	ask := live(run.Teachers[i], turn)
+	if run.caches[i] == nil {
 		return ask
 	}
 	l := run.phase.Loader
-	return kept{run.cache, l, l.Source.Len() - run.phase.ahead(0).epoch*l.Batch, ask}.answer
+	return kept{run.caches[i], l, l.Source.Len() - run.phase.ahead(0).epoch*l.Batch, ask}.answer
 }
 
 // kept are answers from a cache, which keeps those that it had to ask for.

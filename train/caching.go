@@ -25,7 +25,11 @@ type Caching struct {
 
 // OpenCaching opens the recipe's data and teacher.
 func OpenCaching(r *Recipe) (_ *Caching, err error) {
-	if r.Teacher.Model == "" {
+	if len(r.Teachers) > 0 {
+		return nil, hint.Wrap(errors.New("train: the recipe has several teachers, and a cache is of one"),
+			"name one as the recipe's only teacher, or let a run fill all caches by teachers.0.cache={folder: DIR, write: true} and so on")
+	}
+	if !r.Taught() {
 		return nil, errNoTeacher()
 	}
 	resolved := *r
@@ -54,7 +58,7 @@ func OpenCaching(r *Recipe) (_ *Caching, err error) {
 		return nil, hint.Wrap(fmt.Errorf("train: %d training images do not fill a batch of %d", n, r.Batch), "make batch smaller")
 	}
 	c.loader = &data.Loader{Source: c.run.Splits.Train, Batch: r.Batch, Seed: r.Seed, Augment: resolved.Data.Augment, DropLast: true}
-	c.Key, c.Left, err = c.run.cacheKey()
+	c.Key, c.Left, err = c.run.cacheKey(0)
 	return c, err
 }
 
@@ -108,7 +112,7 @@ func (c *Caching) Forecast(ctx context.Context, folder string) (f Forecast, err 
 // Build makes the cache in a folder, or goes on with one that is not complete. Observe is told how many images are done. When
 // the context ends, what is done is kept.
 func (c *Caching) Build(ctx context.Context, folder string, observe func(done, total int)) (err error) {
-	info, err := c.run.cacheInfo(c.Key)
+	info, err := c.run.cacheInfo(0, c.Key)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,6 @@ import (
 	"distill/internal/hint"
 	"distill/runtime"
 	"distill/runtime/graph"
-	"distill/teacher"
 	"distill/train/optim"
 )
 
@@ -38,7 +37,7 @@ func Open(r *Recipe, opts Options) (_ *Run, err error) {
 	if err := run.build(); err != nil {
 		return nil, err
 	}
-	if err := run.openCache(); err != nil {
+	if err := run.openCaches(); err != nil {
 		return nil, err
 	}
 	resumed := opts.Resume && run.Folder.has(lastFile)
@@ -75,7 +74,7 @@ func (run *Run) prepare() (err error) {
 	if run.Splits, err = data.Open(r.Data); err != nil {
 		return err
 	}
-	if err := run.openTeacher(); err != nil {
+	if err := run.openTeachers(); err != nil {
 		return err
 	}
 	if err := r.Student.Arch.Validate(); err != nil {
@@ -112,7 +111,7 @@ func Reopen(folder, which string, overrides []string) (_ *Run, err error) {
 		return nil, err
 	}
 	if r.deploys() {
-		if err := run.openTeacher(); err != nil {
+		if err := run.openTeachers(); err != nil {
 			return nil, err
 		}
 		if err := run.sameTeacher(f.path(lastFile)); err != nil {
@@ -137,13 +136,16 @@ func (run *Run) sameData() error {
 	return nil
 }
 
-// sameTeacher checks that an open teacher is that of the checkpoint at path.
+// sameTeacher checks that the open teachers are those of the checkpoint at path.
 func (run *Run) sameTeacher(path string) error {
-	if run.Teacher == nil || run.Teacher.SHA256() == run.State.TeacherSHA256 {
-		return nil
+	saved := strings.Fields(run.State.TeacherSHA256)
+	for i, t := range run.Teachers {
+		if i >= len(saved) || t.SHA256() != saved[i] {
+			return hint.Wrap(fmt.Errorf("train: %s was made with another teacher than %s", path, t.Path()),
+				"put the teacher's file back, or start anew with another --output")
+		}
 	}
-	return hint.Wrap(fmt.Errorf("train: %s was made with another teacher than %s", path, run.Recipe.Teacher.Model),
-		"put the teacher's file back, or start anew with another --output")
+	return nil
 }
 
 // complete makes the loaded state's phase the current one and checks that it fits and finds all it reads in the store.
@@ -159,6 +161,9 @@ func (run *Run) complete() error {
 	if scales := run.Recipe.scales(); scales != (s.Scale != nil) || scales && !s.Scale.fits(run.Recipe.LossScale, s.Step) {
 		return fmt.Errorf("train: the checkpoint in %s does not fit its recipe: its loss scale is %+v", run.Folder, s.Scale)
 	}
+	if !run.fitting() {
+		return fmt.Errorf("train: the checkpoint in %s does not fit its recipe: its choices of teachers are not of the rounds by step %d", run.Folder, s.Step)
+	}
 	for _, l := range append(slices.Clone(run.phase.Step.Stored), run.phase.last().Stored...) {
 		if strings.HasSuffix(l.Name, optim.SumSuffix) {
 			continue
@@ -169,26 +174,6 @@ func (run *Run) complete() error {
 		}
 	}
 	return nil
-}
-
-func (run *Run) openTeacher() error {
-	r := run.Recipe
-	c, h, w := run.Splits.Train.Shape()
-	if err := r.Preprocess.Validate(c); err != nil {
-		return err
-	}
-	run.Threads = runtime.Threads(r.Threads, r.Teacher.Model != "")
-	if r.Teacher.Model == "" {
-		return nil
-	}
-	o := r.Teacher
-	o.Channels, o.Taps = c, r.tapped()
-	t, err := teacher.Open(o, r.Preprocess, run.Threads.Teacher)
-	if err != nil {
-		return err
-	}
-	run.Teacher = t
-	return t.Check(run.Splits.Train.Classes(), c, h, w)
 }
 
 // image is the shape of the student's input.
@@ -246,10 +231,8 @@ func (run *Run) start() error {
 		}
 	}
 	run.State = &State{Recipe: id, Classes: run.Splits.Train.Classes(), Image: run.image(), Images: run.images()}
+	run.State.TeacherSHA256 = run.teachersSHA256()
 	run.State.begin(run.Recipe, run.phase)
-	if run.Teacher != nil {
-		run.State.TeacherSHA256 = run.Teacher.SHA256()
-	}
 	return nil
 }
 
@@ -273,7 +256,7 @@ func (run *Run) goOn() error {
 	if err := run.Folder.sweep(); err != nil {
 		return err
 	}
-	return run.Folder.record(run.State.History)
+	return run.Folder.record(run.State)
 }
 
 func (run *Run) resume() (err error) {

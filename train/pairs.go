@@ -164,7 +164,8 @@ func (run *Run) pair() error {
 		return err
 	}
 	if slices.ContainsFunc(r.Losses, wants) {
-		theirs, err := run.Teacher.Tensors(r.Teacher, run.Threads.Teacher)
+		first := r.AllTeachers()[0]
+		theirs, err := run.Teacher.Tensors(first, run.Threads.Teacher)
 		if err != nil {
 			return err
 		}
@@ -175,14 +176,14 @@ func (run *Run) pair() error {
 			}
 			row, _ := losses.Lookup(t.Name)
 			if r.Losses[i].Taps, err = propose(row.Taps, ours, theirs, c.Features); err != nil {
-				err = fmt.Errorf("train: loss %s of %s and %s: %w", t.Name, r.Student.Name, r.Teacher.Model, err)
-				return hint.Wrap(err, "name what it is to compare, as taps: [{student: NAME, teacher: TENSOR}]; distill inspect --taps %s lists the tensors", r.Teacher.Model)
+				err = fmt.Errorf("train: loss %s of %s and %s: %w", t.Name, r.Student.Name, first.Model, err)
+				return hint.Wrap(err, "name what it is to compare, as taps: [{student: NAME, teacher: TENSOR}]; distill inspect --taps %s lists the tensors", first.Model)
 			}
 		}
 		if err := run.Teacher.Close(); err != nil {
 			return err
 		}
-		if err := run.openTeacher(); err != nil { // with what was chosen
+		if err := run.openTeacher(0); err != nil { // with what was chosen
 			return err
 		}
 	}

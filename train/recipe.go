@@ -45,9 +45,15 @@ type Recipe struct {
 
 	Data       data.Options    `yaml:"data"`
 	Preprocess data.Preprocess `yaml:"preprocess"` // of the student's input; default: ImageNet's mean and std, as torchvision
-	Teacher    teacher.Options `yaml:"teacher"`    // without a model: labels alone
-	Student    Student         `yaml:"student"`
-	Losses     []Term          `yaml:"losses"`
+	Teacher    teacher.Options `yaml:"teacher"`    // without a model, and without teachers: labels alone
+
+	// Teachers, instead of Teacher, are several, which Combine makes one of. Inner tensors and the classifier that losses ask for are
+	// the first's.
+	Teachers []teacher.Options `yaml:"teachers,omitempty"`
+	Combine  Combine           `yaml:"combine"`
+
+	Student Student `yaml:"student"`
+	Losses  []Term  `yaml:"losses"`
 
 	Optimizer Optimizer         `yaml:"optimizer"`
 	Schedule  schedule.Schedule `yaml:"schedule"`
@@ -242,7 +248,7 @@ func readUpTo(path string, most int) ([]byte, error) {
 func ParseRecipe(src []byte, name string, overrides []string) (*Recipe, error) {
 	r := NewRecipe()
 	err := strictyaml.Decode(src, name, r, overrides)
-	if err == nil && r.Teacher.Model == "" {
+	if err == nil && !r.Taught() {
 		// The default losses need a teacher; without one the labels are all there is.
 		r = NewRecipe()
 		r.Losses = labelsOnly()
@@ -250,6 +256,9 @@ func ParseRecipe(src []byte, name string, overrides []string) (*Recipe, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("train: recipe: %w", err)
+	}
+	if len(r.Teachers) > 0 && r.Combine.By == "" {
+		r.Combine = combineBy(defaultCombine)
 	}
 	if err := r.check(); err != nil {
 		return nil, fmt.Errorf("train: %s: %w", cmp.Or(name, "recipe"), err)
@@ -262,6 +271,9 @@ func labelsOnly() []Term { return []Term{term("ce")} }
 
 // check finds what no single section can see.
 func (r *Recipe) check() error {
+	if err := r.checkTeachers(); err != nil {
+		return err
+	}
 	switch {
 	case r.Engine != string(runtime.ONNXRuntime) && r.Engine != string(runtime.Gorgonia):
 		return fmt.Errorf("engine must be %s or %s, not %q", runtime.ONNXRuntime, runtime.Gorgonia, r.Engine)
@@ -286,8 +298,6 @@ func (r *Recipe) check() error {
 		return errors.New("output must name a folder")
 	case len(r.Losses) == 0:
 		return errors.New("losses needs at least one loss")
-	case r.Teacher.Cache.Folder != "" && r.Teacher.Model == "":
-		return errors.New("teacher.cache has a folder, and teacher.model is missing")
 	case r.Data.Source == "":
 		return hint.Wrap(errors.New("data.source is missing"), "for example data.source=cifar10:testdata/cifar10, or --data")
 	}
@@ -339,7 +349,11 @@ func (r *Recipe) Text() (string, error) {
 func (r *Recipe) Identity() (text, sha string, err error) {
 	bare := *r
 	bare.Output, bare.Checkpoint = "", Checkpoint{}
-	bare.Data.Augment, bare.Teacher.Cache = r.withoutCache()
+	bare.Data.Augment, bare.Teacher = r.withoutViews(), withoutCache(r.Teacher)
+	bare.Teachers = slices.Clone(r.Teachers)
+	for i, t := range r.Teachers {
+		bare.Teachers[i] = withoutCache(t)
+	}
 	if text, err = bare.Text(); err != nil {
 		return "", "", err
 	}
@@ -351,7 +365,7 @@ func (r *Recipe) Identity() (text, sha string, err error) {
 // labels alone.
 func (r *Recipe) LabelsOnly(output string) *Recipe {
 	l := *r
-	l.Output, l.Teacher = output, teacher.Options{}
+	l.Output, l.Teacher, l.Teachers, l.Combine = output, teacher.Options{}, nil, Combine{}
 	l.Losses = labelsOnly()
 	for _, t := range r.Losses {
 		if ce, ok := t.Loss.(*losses.CE); ok && ce.Targets == "labels" { // with its label smoothing

@@ -20,15 +20,18 @@ type Result struct {
 	Params    int      `json:"params"`
 	Bytes     int64    `json:"bytes"`
 	LatencyMS float64  `json:"latency_ms"`          // median of a batch of one in ONNX Runtime, one thread
-	Agreement *float64 `json:"agreement,omitempty"` // share of images on which it predicts what the teacher does
+	Rounds    int      `json:"rounds,omitempty"`    // that it taught; only of teachers that a policy picks
+	Agreement *float64 `json:"agreement,omitempty"` // share of images on which it predicts what the teacher does, the mean over several
 }
 
 // Report is what a run came to.
 type Report struct {
 	TestImages int     `json:"test_images"`
 	Teacher    *Result `json:"teacher,omitempty"`
-	Student    Result  `json:"student"`
-	Labels     *Result `json:"labels,omitempty"` // the same student trained on labels alone
+	// Teachers are all of several; Teacher is none then.
+	Teachers []Result `json:"teachers,omitempty"`
+	Student  Result   `json:"student"`
+	Labels   *Result  `json:"labels,omitempty"` // the same student trained on labels alone
 	// Gain is Student's accuracy less Labels', paired on the same images, with its standard error.
 	Gain       *float64 `json:"gain,omitempty"`
 	GainStdErr *float64 `json:"gain_stderr,omitempty"`
@@ -46,6 +49,7 @@ type measured struct {
 	// Of students only: how many images train, val and test have, and how long training took, validation included.
 	images  [3]int
 	seconds float64
+	choices []Choice // of its teachers
 }
 
 // measure runs an ONNX classifier on the test images.
@@ -87,10 +91,12 @@ func measure(ctx context.Context, name string, o teacher.Options, pre data.Prepr
 	return m, err
 }
 
-func (m *measured) agree(with *measured) {
-	same := make([]bool, len(m.predictions))
-	for i := range same {
-		same[i] = m.predictions[i] == with.predictions[i]
+func (m *measured) agree(with []*measured) {
+	same := make([]bool, 0, len(m.predictions)*len(with))
+	for _, t := range with {
+		for i, p := range t.predictions {
+			same = append(same, m.predictions[i] == p)
+		}
 	}
 	a := share(same)
 	m.Agreement = &a
@@ -114,13 +120,22 @@ func Execute(ctx context.Context, r *Recipe, opts Options, baseline bool) (*Repo
 		return nil, err
 	}
 	report := &Report{TestImages: test.Len(), Student: student.Result, Parity: parity}
-	if r.Teacher.Model != "" {
-		t, err := measure(ctx, "teacher", r.Teacher, r.Preprocess, test)
-		if err != nil {
-			return nil, err
+	if r.Taught() {
+		var teachers []*measured
+		for _, o := range r.AllTeachers() {
+			t, err := measure(ctx, "teacher", o, r.Preprocess, test)
+			if err != nil {
+				return nil, err
+			}
+			teachers, report.Teachers = append(teachers, t), append(report.Teachers, t.Result)
 		}
-		report.Teacher = &t.Result
-		student.agree(t)
+		if len(r.Teachers) == 0 {
+			report.Teacher, report.Teachers = &teachers[0].Result, nil
+		}
+		for _, c := range student.choices {
+			report.Teachers[c.Teacher].Rounds++
+		}
+		student.agree(teachers)
 		report.Student = student.Result
 		if baseline {
 			opts.Name, opts.Opened = "labels", nil
@@ -128,7 +143,7 @@ func Execute(ctx context.Context, r *Recipe, opts Options, baseline bool) (*Repo
 			if err != nil {
 				return nil, err
 			}
-			alone.agree(t)
+			alone.agree(teachers)
 			report.Labels = &alone.Result
 			gain, se := metrics.Paired(student.correct, alone.correct)
 			report.Gain, report.GainStdErr = &gain, &se
@@ -164,7 +179,7 @@ func execute(ctx context.Context, r *Recipe, opts Options) (*measured, Parity, d
 	if err != nil {
 		return nil, parity, nil, err
 	}
-	m.BestTop1, m.images = &best, run.images()
+	m.BestTop1, m.images, m.choices = &best, run.images(), run.State.Choices
 	for _, row := range run.State.History {
 		m.seconds += row.Seconds
 	}

@@ -31,15 +31,16 @@ type State struct {
 	Count   int       `json:"count"`           // steps in Sums
 	Scale   *Scale    `json:"scale,omitempty"` // of the loss, in float16
 	Seconds float64   `json:"seconds"`
-	History []Row     `json:"history"` // of the epochs done
-	Best    float64   `json:"best"`    // val_top1
-	// TeacherSHA256 names the teacher's bytes; empty without one.
+	History []Row     `json:"history"`           // of the epochs done
+	Best    float64   `json:"best"`              // val_top1
+	Choices []Choice  `json:"choices,omitempty"` // of teachers, where a policy picks them
+	// TeacherSHA256 names the bytes of the teachers, in order, with spaces between them; empty without one.
 	TeacherSHA256 string `json:"teacher_sha256"`
 }
 
 // begin is the start of a phase.
 func (s *State) begin(r *Recipe, ph *Phase) {
-	s.Step, s.Count, s.Scale = 0, 0, nil
+	s.Step, s.Count, s.Scale, s.Choices = 0, 0, nil, nil
 	s.Sums = make([]float64, 1+len(ph.Terms))
 	if r.scales() {
 		s.Scale = &Scale{Value: r.LossScale.Init}
@@ -51,6 +52,7 @@ const (
 	recipeFile  = "recipe.yaml"
 	csvFile     = "metrics.csv"
 	jsonlFile   = "metrics.jsonl"
+	choicesFile = "choices.jsonl"
 	lastFile    = "last.ckpt"
 	bestFile    = "best.ckpt"
 	studentFile = "student.onnx"
@@ -78,7 +80,7 @@ func (f Folder) make() error {
 }
 
 // files are the names that a run writes in its folder.
-var files = []string{recipeFile, csvFile, jsonlFile, lastFile, bestFile, studentFile}
+var files = []string{recipeFile, csvFile, jsonlFile, choicesFile, lastFile, bestFile, studentFile}
 
 // has reports whether the folder has a file.
 func (f Folder) has(name string) bool {
@@ -145,14 +147,27 @@ func (f Folder) Load(which string) (*graph.Store, *State, error) {
 	return s, &state, nil
 }
 
-// record writes the metrics of every epoch so far, if any; whole files, so that they always fit the checkpoint.
-func (f Folder) record(rows []Row) error {
+// record writes the metrics of every epoch so far, if any, and what teachers were chosen; whole files, so that they always fit
+// the checkpoint.
+func (f Folder) record(s *State) error {
+	rows := s.History
 	if len(rows) == 0 {
 		return nil
 	}
 	err := atomicfile.Write(f.path(csvFile), func(w io.Writer) error { return writeCSV(w, rows) })
 	if err == nil {
 		err = atomicfile.Write(f.path(jsonlFile), func(w io.Writer) error { return writeJSONL(w, rows) })
+	}
+	if err == nil && len(s.Choices) > 0 {
+		err = atomicfile.Write(f.path(choicesFile), func(w io.Writer) error {
+			enc := json.NewEncoder(w)
+			for _, c := range s.Choices {
+				if err := enc.Encode(c); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("train: write metrics: %w", err)

@@ -40,11 +40,13 @@ type Run struct {
 	Recipe  *Recipe
 	Folder  Folder
 	Splits  data.Splits
-	Teacher *teacher.Teacher // nil without one
 	Store   *graph.Store
 	State   *State
 	Weights *Weights // of a file that a new run started from; nil without one
 	Threads runtime.Plan
+
+	Teachers []*teacher.Teacher // in the recipe's order
+	Teacher  *teacher.Teacher   // the first, which lends losses inner tensors and its classifier; nil without one
 
 	opts   Options
 	phases []*Phase
@@ -52,9 +54,10 @@ type Run struct {
 	step   runtime.Step
 	last   runtime.Step // runs Update; nil without one
 	eval   runtime.Step
-	hosts  []host       // parts of losses outside the graph
-	cache  *cache.Cache // of the teacher's outputs; nil: none
-	turn   sync.Mutex   // of the step or the teacher, which both use all threads
+	hosts  []host         // parts of losses outside the graph
+	caches []*cache.Cache // of each teacher's outputs; nil: none
+	val    *validation    // the last; nil: none
+	turn   sync.Mutex     // of the step or a teacher, which all use all threads
 }
 
 // ErrInterrupted is what Train returns when its context ends; a checkpoint is on disk then.
@@ -83,6 +86,7 @@ func (run *Run) enter() (err error) {
 	if err := run.openHosts(); err != nil {
 		return err
 	}
+	run.val = nil
 	opts := runtime.Options{Threads: run.Threads.Student, Spin: true, Provider: run.Recipe.provider()}
 	engine := runtime.Engine(run.Recipe.Engine)
 	target, err := run.Recipe.target(opts)
@@ -128,10 +132,29 @@ func (run *Run) Train(ctx context.Context) error {
 
 // train runs the current phase.
 func (run *Run) train(ctx context.Context) error {
-	f := newFeed(run.phase.Loader, run.Recipe.Preprocess, run.answers(), run.phase.ahead(run.State.Step), run.Threads.Data)
-	defer f.close()
+	c, err := newChooser(ctx, run)
+	if err != nil {
+		return err
+	}
+	f, err := run.feed(c)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if f != nil {
+			f.close()
+		}
+	}()
 	clock := newClock(run, f)
 	for run.State.Step < run.phase.steps() {
+		if c.between() { // the next round may have another teacher
+			f.close()
+			waited := f.wait
+			if f, err = run.feed(c); err != nil {
+				return err
+			}
+			f.wait, clock.feed = waited, f
+		}
 		s := run.stride()
 		for range run.phase.Batches {
 			it, _ := f.next()
@@ -147,6 +170,9 @@ func (run *Run) train(ctx context.Context) error {
 			}
 		}
 		if err := s.end(); err != nil {
+			return err
+		}
+		if err := c.judge(); err != nil {
 			return err
 		}
 		e := clock.event(s.lr)
@@ -174,12 +200,12 @@ func (run *Run) train(ctx context.Context) error {
 
 // endEpoch measures the student on val and saves.
 func (run *Run) endEpoch(e Event, c *clock) (*Row, error) {
-	correct, _, err := run.Evaluate(run.Splits.Val)
+	v, err := run.validate()
 	if err != nil {
 		return nil, err
 	}
 	s := run.State
-	row := Row{Epoch: e.Epoch + 1, Step: s.Step, LR: e.LR, Loss: e.Loss, Terms: e.Terms, ValTop1: share(correct), Speed: e.Speed, Wait: e.Wait,
+	row := Row{Epoch: e.Epoch + 1, Step: s.Step, LR: e.LR, Loss: e.Loss, Terms: e.Terms, ValTop1: share(v.correct), Speed: e.Speed, Wait: e.Wait,
 		LossScale: e.LossScale, Skipped: e.Skipped}
 	row.Best = len(s.History) == 0 || row.ValTop1 > s.Best
 	if row.Best {
@@ -205,7 +231,7 @@ func (run *Run) endEpoch(e Event, c *clock) (*Row, error) {
 		return nil, err
 	}
 	c.turn()
-	return &row, run.Folder.record(s.History)
+	return &row, run.Folder.record(s)
 }
 
 func (run *Run) checkpoint(c *clock) error {
@@ -251,6 +277,25 @@ func (run *Run) notFinite(what string, step int) error {
 	return hint.Wrap(&NotFiniteError{What: what, Step: step}, "%s", way)
 }
 
+// validation is the student on val after a step.
+type validation struct {
+	step    int
+	correct []bool
+	logits  []float32 // [len,K]
+}
+
+// validate evaluates the student on val, once a step.
+func (run *Run) validate() (*validation, error) {
+	if run.val == nil || run.val.step != run.State.Step {
+		correct, logits, err := run.Evaluate(run.Splits.Val)
+		if err != nil {
+			return nil, err
+		}
+		run.val = &validation{run.State.Step, correct, logits}
+	}
+	return run.val, nil
+}
+
 // Evaluate runs the student on a split, without augmentation, and says of each sample whether the largest logit is the
 // label's; logits are [len,K].
 func (run *Run) Evaluate(s data.Source) (correct []bool, logits []float32, err error) {
@@ -277,11 +322,15 @@ func (run *Run) Evaluate(s data.Source) (correct []bool, logits []float32, err e
 // Close frees the programs and the teacher.
 func (run *Run) Close() error {
 	err := run.closeSteps()
-	if run.Teacher != nil {
-		err = errors.Join(err, run.Teacher.Close())
+	for _, t := range run.Teachers {
+		if t != nil {
+			err = errors.Join(err, t.Close())
+		}
 	}
-	if run.cache != nil {
-		err = errors.Join(err, run.cache.Close())
+	for _, c := range run.caches {
+		if c != nil {
+			err = errors.Join(err, c.Close())
+		}
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"path/filepath"
 
 	"distill/train"
 )
@@ -14,8 +15,21 @@ func writeReport(w io.Writer, r *train.Report) error {
 		return err
 	}
 	rows := [][]string{{"", "accuracy", "best on val", "parameters", "file", "latency", "agrees with teacher"}}
+	teachers := r.Teachers
 	if r.Teacher != nil {
-		rows = append(rows, resultRow("teacher", *r.Teacher))
+		teachers = []train.Result{*r.Teacher}
+	}
+	for _, t := range teachers {
+		name := t.Name
+		if len(r.Teachers) > 0 {
+			name += " " + filepath.Base(t.File)
+		}
+		if t.Rounds > 0 {
+			name += fmt.Sprintf(", %d rounds", t.Rounds)
+		}
+		rows = append(rows, resultRow(printable(name), t))
+	}
+	if len(teachers) > 0 {
 		rows = append(rows, resultRow(r.Student.Name+" with teacher", r.Student))
 	} else {
 		rows = append(rows, resultRow(r.Student.Name+" on labels alone", r.Student))

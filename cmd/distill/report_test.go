@@ -37,6 +37,21 @@ Exported and checked: run/student.onnx (max |Δ| 6.7e-06 of a logit on 512 image
 	}
 }
 
+func TestReportListsSeveralTeachers(t *testing.T) {
+	r := &train.Report{TestImages: 10, Student: train.Result{Name: "cnn", File: "s.onnx"}, Teachers: []train.Result{
+		{Name: "teacher", File: "models/a.onnx", Rounds: 12}, {Name: "teacher", File: "b.onnx"},
+	}}
+	var b strings.Builder
+	if err := writeReport(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []string{"\nteacher a.onnx, 12 rounds  ", "\nteacher b.onnx  ", "\ncnn with teacher  "} {
+		if !strings.Contains(b.String(), row) {
+			t.Errorf("no %q in\n%s", row, &b)
+		}
+	}
+}
+
 func TestGainIsJudgedByItsError(t *testing.T) {
 	for _, c := range []struct {
 		gain, stderr float64

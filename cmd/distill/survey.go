@@ -10,6 +10,7 @@ import (
 	"distill/runtime"
 	"distill/teacher"
 	"distill/train"
+	"distill/train/policy"
 )
 
 // survey is what a run is made of, as a table to be shown before it begins.
@@ -17,9 +18,16 @@ func survey(run *train.Run) [][]string {
 	r, plan := run.Recipe, run.Threads
 	var rows [][]string
 	threads := fmt.Sprintf("%d", plan.Student)
-	if t := run.Teacher; t != nil {
-		rows = append(rows, []string{"teacher", fmt.Sprintf("%s: %s parameters, gives %s; pixels %s", t.Path(), grouped(int64(t.Params())), t.Output(), origin(r.Teacher, t))})
+	for i, t := range run.Teachers {
+		rows = append(rows, []string{"teacher", fmt.Sprintf("%s: %s parameters, gives %s; pixels %s", t.Path(), grouped(int64(t.Params())), t.Output(), origin(r.AllTeachers()[i], t))})
 		threads = fmt.Sprintf("%d for the student's step, %d for the teacher", plan.Student, plan.Teacher)
+	}
+	if len(r.Teachers) > 0 {
+		what := "combined"
+		if _, ok := r.Combine.Rule.(policy.Policy); ok {
+			what = "chosen"
+		}
+		rows = append(rows, []string{what, "by " + r.Combine.By + settings(r.Combine.Rule)})
 	}
 	rows = append(rows, []string{"student", r.Student.Name + settings(r.Student.Arch)})
 	if w := run.Weights; w != nil {

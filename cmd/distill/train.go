@@ -41,6 +41,9 @@ KEY=VALUE before flags.
 accumulate=N takes N batches a step; precision=float16 computes convolutions and matrix products in float16, with a loss
 scale that moves (loss_scale): docs/formats.md has these keys.
 
+Several teachers (--teacher A.onnx --teacher B.onnx, or the recipe's teachers) are made one by combine=average, or weights,
+confidence or agreement; or combine=linucb, best or random picks one for each round: docs/formats.md says how.
+
 Ctrl-C stops at the next step, with a checkpoint. --resume goes on from the last checkpoint and, on the same CPU with as
 many threads, ends in the same weights, bit for bit.
 
@@ -48,8 +51,8 @@ Students (--student, or the recipe's student):
 ` + studentHelp() + `
 Losses (the recipe's losses):
 ` + lossHelp() + `
-JSON keys: test_images; teacher, student, labels (each with name, file, top1, stderr, best_top1, params, bytes, latency_ms
-and agreement with the teacher); gain and gain_stderr (of student over labels, paired on the test images); parity (images,
+JSON keys: test_images; teacher (or teachers, a list of several), student, labels (each with name, file, top1, stderr, best_top1,
+params, bytes, latency_ms and agreement with the teacher, the mean over several; of chosen teachers the rounds that each taught); gain and gain_stderr (of student over labels, paired on the test images); parity (images,
 max_diff, limit, flipped). What there is none of is absent. Shares are 0..1.`,
 		Example: `  distill train --teacher models/cifar10_resnet56.onnx --student resnet8 --data cifar10:testdata/cifar10 --output run
   distill train --recipe recipe.yaml --baseline --overwrite optimizer.lr=0.05 losses.1.temperature=2`,
@@ -71,7 +74,7 @@ max_diff, limit, flipped). What there is none of is absent. Shares are 0..1.`,
 	}
 	f := c.Flags()
 	f.StringVar(&o.recipe, "recipe", "", "follow the recipe in `FILE`; default: all defaults")
-	f.String("teacher", "", "the teacher, `MODEL.onnx`; none: learn from labels alone (teacher.model)")
+	f.StringArray("teacher", nil, "the teacher, `MODEL.onnx` (teacher.model); several times: teachers (combine says how); none: learn from labels alone")
 	f.String("student", "", "the student's architecture, `NAME`: "+strings.Join(student.Names(), ", ")+", or a size as in resnet8 (student)")
 	f.String("data", "", "images and labels, `KIND:PATH` (data.source)")
 	f.String("output", "", "the run's folder, `DIR` (output)")
@@ -124,16 +127,40 @@ func recipeFlags(c *cobra.Command) ([]string, error) {
 		if f == nil || !f.Changed {
 			continue
 		}
-		text := f.Value.String()
-		if f.Value.Type() == "string" {
-			var err error
-			if text, err = yamlText(text); err != nil {
-				return nil, fmt.Errorf("--%s: %w", k.flag, err)
+		key, text := k.key, f.Value.String()
+		var err error
+		switch f.Value.Type() {
+		case "stringArray":
+			var files []string
+			if files, err = c.Flags().GetStringArray(k.flag); err == nil {
+				key, text, err = teacherKey(files)
 			}
+		case "string":
+			text, err = yamlText(text)
 		}
-		overrides = append(overrides, k.key+"="+text)
+		if err != nil {
+			return nil, fmt.Errorf("--%s: %w", k.flag, err)
+		}
+		overrides = append(overrides, key+"="+text)
 	}
 	return overrides, nil
+}
+
+// teacherKey is the key of a recipe for the teachers of the given files, and its value: one is not a list of one.
+func teacherKey(files []string) (key, value string, err error) {
+	if len(files) == 0 { // one empty name, as pflag reads it back
+		files = []string{""}
+	}
+	models := make([]string, len(files))
+	for i, file := range files {
+		if models[i], err = yamlText(file); err != nil {
+			return "", "", err
+		}
+	}
+	if len(files) == 1 {
+		return "teacher.model", models[0], nil
+	}
+	return "teachers", "[{model: " + strings.Join(models, "}, {model: ") + "}]", nil
 }
 
 // yamlText writes a string as a YAML scalar, quoted where it must be. It must be UTF-8.
@@ -149,7 +176,7 @@ func runTrain(ctx context.Context, o trainOptions, stdout, stderr io.Writer) err
 	if err != nil {
 		return err
 	}
-	if o.baseline && r.Teacher.Model == "" {
+	if o.baseline && !r.Taught() {
 		return hint.Wrap(errors.New("train: --baseline compares with a run without a teacher, and this one has none"), "leave out --baseline, or name a --teacher")
 	}
 	if err := o.init(); err != nil {

@@ -58,6 +58,8 @@ func TestFlagsBecomeOverridesThatYAMLReads(t *testing.T) {
 		{[]string{"--output", "my runs: #1"}, []string{`output="my runs: #1"`}},
 		{[]string{"--output", "123"}, []string{`output="123"`}},
 		{[]string{"--teacher", ""}, []string{`teacher.model=""`}},
+		{[]string{"--teacher", "a.onnx"}, []string{"teacher.model=a.onnx"}},
+		{[]string{"--teacher", "a, b.onnx", "--teacher", "c.onnx"}, []string{`teachers=[{model: "a, b.onnx"}, {model: c.onnx}]`}},
 		{[]string{"--data", "folder:[x] {y}"}, []string{`data.source="folder:[x] {y}"`}},
 		{[]string{"--seed", "7", "--student", "mlp", "--epochs", "3"}, []string{"student=mlp", "epochs=3", "seed=7"}},
 	} {

@@ -76,6 +76,9 @@ func structTree(v reflect.Value) (*node, error) {
 	}
 	out := &node{kind: dict}
 	for _, f := range fields {
+		if f.omitEmpty && f.value.Len() == 0 {
+			continue
+		}
 		value, err := tree(f.value)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.key, err)

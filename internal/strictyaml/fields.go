@@ -8,8 +8,9 @@ import (
 
 // field is a key of a section and the Go value under it.
 type field struct {
-	key   string
-	value reflect.Value
+	key       string
+	value     reflect.Value
+	omitEmpty bool // Encode leaves it out while it is empty
 }
 
 // section is a struct as a set of keys.
@@ -34,7 +35,7 @@ func sectionOf(v reflect.Value) (section, error) {
 		case !f.IsExported():
 			return s, fmt.Errorf("%v.%s has a yaml tag but is not exported", t, f.Name)
 		case option == "choice" && key != "" && f.Type.Kind() == reflect.String:
-			s.choice = &field{key, v.Field(i)}
+			s.choice = &field{key: key, value: v.Field(i)}
 		case option == "inline" && key == "" && f.Type.Kind() == reflect.Interface:
 			s.inline = v.Field(i)
 		case option == "inline" && key == "" && f.Type.Kind() == reflect.Struct:
@@ -46,8 +47,8 @@ func sectionOf(v reflect.Value) (section, error) {
 				return s, fmt.Errorf("%v.%s is a choice, which cannot be inline", t, f.Name)
 			}
 			s.fields = append(s.fields, inner.fields...)
-		case option == "" && key != "":
-			s.fields = append(s.fields, field{key, v.Field(i)})
+		case (option == "" || option == "omitempty" && f.Type.Kind() == reflect.Slice) && key != "":
+			s.fields = append(s.fields, field{key, v.Field(i), option != ""})
 		default:
 			return s, fmt.Errorf("%v.%s: tag %q does not suit its type", t, f.Name, tag)
 		}

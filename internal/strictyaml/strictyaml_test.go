@@ -272,6 +272,28 @@ func TestChoiceNeverMadeIsLeftOut(t *testing.T) {
 	}
 }
 
+func TestSliceThatMayBeLeftOutIsWrittenOnlyWhenFull(t *testing.T) {
+	type section struct {
+		A []int `yaml:"a,omitempty"`
+		B []int `yaml:"b"`
+	}
+	for want, s := range map[string]section{"b: []\n": {}, "a: [1]\nb: [2]\n": {[]int{1}, []int{2}}} {
+		got, err := Encode(&s)
+		if string(got) != want || err != nil {
+			t.Errorf("got %q, %v; want %q", got, err, want)
+		}
+		var again section
+		if err := Decode(got, "r.yaml", &again, nil); err != nil || !reflect.DeepEqual(again, s) {
+			t.Errorf("decoded %+v, %v; want %+v", again, err, s)
+		}
+	}
+	if _, err := Encode(&struct {
+		A int `yaml:"a,omitempty"`
+	}{}); err == nil {
+		t.Error("a number may be left out")
+	}
+}
+
 func TestTypesWithoutYAMLFormAreErrors(t *testing.T) {
 	for name, v := range map[string]any{
 		"channel": &struct {

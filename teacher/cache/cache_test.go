@@ -394,6 +394,7 @@ func TestAForeignKeyIsRefusedByWhatDiffers(t *testing.T) {
 		{"equal", func(*Key) {}, false, nil},
 		{"teacher", func(k *Key) { k.Teacher = strings.Repeat("b", 64) }, true, []string{"its teacher (SHA-256) is", "bbb", "name another folder"}},
 		{"classes", func(k *Key) { k.Classes = 5 }, true, []string{"number of classes is 4, not 5"}},
+		{"class map", func(k *Key) { k.ClassMap = []int{3, 0, 1, 2} }, true, []string{"class map is null, not [3,0,1,2]"}},
 		{"preprocessing", func(k *Key) { k.Preprocess.Mean = []float64{0.5} }, true, []string{"preprocessing"}},
 		{"images", func(k *Key) { k.Data = "e" }, true, []string{"training images"}},
 		{"seed of the views", func(k *Key) { k.Augment.Seed = 8 }, true, []string{`"seed":7`, `"seed":8`, "leave data.augment.views and seed out"}},

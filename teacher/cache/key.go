@@ -24,6 +24,7 @@ import (
 type Key struct {
 	Teacher    string          `json:"teacher"` // SHA-256 of the file
 	Classes    int             `json:"classes"`
+	ClassMap   []int           `json:"class_map,omitempty"` // of the file's classes those that these are; absent: its own
 	Preprocess data.Preprocess `json:"preprocess"`
 	Data       string          `json:"data"` // data.Digest of the training images
 	Samples    int             `json:"samples"`
@@ -85,6 +86,7 @@ func (k Key) Serves(want Key, rounding bool) error {
 	}{
 		{"teacher (SHA-256)", k.Teacher, want.Teacher, ""},
 		{"number of classes", k.Classes, want.Classes, ""},
+		{"class map", k.ClassMap, want.ClassMap, ""},
 		{"preprocessing", k.Preprocess, want.Preprocess, ""},
 		{"training images (SHA-256)", k.Data, want.Data, ""},
 		{"number of training images", k.Samples, want.Samples, ""},
