@@ -7,9 +7,10 @@ SHELL := /bin/bash
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 20s
 CIFAR10 ?=
+TEACHERS ?=
 NETWORKS ?=
 
-.PHONY: help setup build demo test test-short test-qemu test-webgpu test-arm64 race long fuzz lint results results-losses bench bench-pytorch bench-epoch bench-sweep clean
+.PHONY: help setup build demo test test-short test-qemu test-webgpu test-arm64 race long fuzz lint results results-losses results-students bench bench-pytorch bench-epoch bench-sweep clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +68,12 @@ results-losses: build ## compare losses, 3 seeds each, in about an hour; stopped
 	@[ -n "$(CIFAR10)" ] || { printf 'distill: error: %s\ndistill: hint: %s\n' "make results-losses needs the CIFAR-10 data" \
 		"make results-losses CIFAR10=folder with data_batch_1.bin and valid_10000.bin" >&2; exit 2; }
 	bin/distill compare cmd/distill/recipes/losses.yaml --data "cifar10:$(CIFAR10)"
+
+results-students: build ## three kinds of teachers, two students, 3 seeds each, in about an hour; TEACHERS=folder of the other two
+	@[ -n "$(CIFAR10)" ] && [ -n "$(TEACHERS)" ] || { printf 'distill: error: %s\ndistill: hint: %s\n' "make results-students needs CIFAR-10 and two teachers" \
+		"make results-students CIFAR10=folder TEACHERS=folder with cifar10_efficientnet_small.onnx and cifar10_vit_small.onnx" >&2; exit 2; }
+	mkdir -p runs && ln -sfn "$(abspath $(TEACHERS))" runs/from
+	bin/distill compare cmd/distill/recipes/students.yaml --data "cifar10:$(CIFAR10)"
 
 bench: setup ## print where a training step's time goes, by operator; NETWORKS="resnet-20 wide" for some
 	go run ./bench profile $(NETWORKS)

@@ -100,4 +100,7 @@ func TestRecipesOfTheMakefileAreGood(t *testing.T) {
 	if r, err := s.RecipeOf(s.Rows[0], 2); err != nil || len(r.Losses) != 1 || r.Losses[0].Name != "ce" || r.Output != "runs/losses/labels alone/seed2" {
 		t.Errorf("its first row is %+v, %v: not labels alone", r, err)
 	}
+	if s, err = train.LoadSuite("cmd/distill/recipes/students.yaml", []string{"data.source=cifar10:x"}); err != nil || s.Output != "runs/students" || len(s.Rows) != 8 {
+		t.Errorf("three teachers and two students are %+v, %v", s, err)
+	}
 }

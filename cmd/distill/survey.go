@@ -42,8 +42,8 @@ func survey(run *train.Run) [][]string {
 		{"data", fmt.Sprintf("%s: %s to train, %s val, %s test images of %d×%d×%d in %d classes", r.Data.Source,
 			grouped(int64(run.Splits.Train.Len())), grouped(int64(run.Splits.Val.Len())), grouped(int64(run.Splits.Test.Len())), c, h, w, len(run.Splits.Train.Classes()))},
 		{"loss", lossText(r.Losses)},
-		{"engine", r.Engine + on(r.Provider) + "; threads: " + threads},
-		{"run", fmt.Sprintf("%d epochs in batches of %d, seed %d, into %s", r.Epochs, r.Batch, r.Seed, filepath.Clean(r.Output))},
+		{"engine", r.Engine + on(r.Provider) + in(r.Precision) + "; threads: " + threads},
+		{"run", fmt.Sprintf("%d epochs in batches of %d%s, seed %d, into %s", r.Epochs, r.Batch, together(r.Accumulate), r.Seed, filepath.Clean(r.Output))},
 	}...)
 }
 
@@ -124,4 +124,20 @@ func on(provider string) string {
 		return " on " + p.String()
 	}
 	return ""
+}
+
+// in names a precision other than float32.
+func in(precision string) string {
+	if precision == "float32" {
+		return ""
+	}
+	return " in " + precision
+}
+
+// together says how many batches a step takes, where it takes more than one.
+func together(batches int) string {
+	if batches == 1 {
+		return ""
+	}
+	return fmt.Sprintf(", %d a step", batches)
 }
