@@ -65,7 +65,7 @@ func TestEveryVerbHasHelpAndAnExample(t *testing.T) {
 
 // Training takes too long for a test; its scripts run smaller examples.
 func TestScriptsRunTheExamplesOfHelp(t *testing.T) {
-	for _, verb := range []string{"doctor", "inspect", "eval", "predict", "verify"} {
+	for _, verb := range []string{"doctor", "inspect", "eval", "predict", "teacher", "verify"} {
 		script, err := os.ReadFile(filepath.Join("testdata/script", verb+".txtar"))
 		if err != nil {
 			t.Fatal(err)
