@@ -69,7 +69,7 @@ results-losses: build ## compare losses, 3 seeds each, in about an hour; stopped
 		"make results-losses CIFAR10=folder with data_batch_1.bin and valid_10000.bin" >&2; exit 2; }
 	bin/distill compare cmd/distill/recipes/losses.yaml --data "cifar10:$(CIFAR10)"
 
-results-students: build ## three kinds of teachers, two students, 3 seeds each, in about an hour; TEACHERS=folder of the other two
+results-students: build ## three kinds of teachers, two students, 3 seeds each; stopped, it goes on; TEACHERS=folder of the other two
 	@[ -n "$(CIFAR10)" ] && [ -n "$(TEACHERS)" ] || { printf 'distill: error: %s\ndistill: hint: %s\n' "make results-students needs CIFAR-10 and two teachers" \
 		"make results-students CIFAR10=folder TEACHERS=folder with cifar10_efficientnet_small.onnx and cifar10_vit_small.onnx" >&2; exit 2; }
 	mkdir -p runs && ln -sfn "$(abspath $(TEACHERS))" runs/from

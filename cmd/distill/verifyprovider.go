@@ -21,8 +21,8 @@ short training) on a provider and on the CPU by plain ONNX, and compare. A diffe
 its tensor; the limit is the provider's. Of a CASE, an operator or a student, only those named are run; KEY=VALUE are
 options of the provider. ONNX Runtime gives the CPU what a provider has no kernel for: "nodes" is how many ran on the
 provider, of all, and "on the CPU" what did not. An operator with such nodes proves nothing of the provider, and its verdict
-is "cpu". It fails, with exit status 1, where the provider does not start, a computation fails or is off by more than the limit, or where a network ran
-mostly on the CPU.
+is "cpu". It fails, with exit status 1, where the provider does not start, a computation fails or is off by more than the
+limit, or where a network ran mostly on the CPU.
 
 JSON: a list with the keys kind (operator, inference, step, training), name, worst (the tensor that is off most), difference,
 limit, on (nodes on the provider), elsewhere (other nodes), operators (what those are), verdict (pass, cpu, fail) and, where

@@ -132,8 +132,9 @@ func (b batchNormTraining) Grad(in []*G.Node, y, dy *G.Node) []*G.Node {
 	return []*G.Node{dx, graph.Output(dx, 1), graph.Output(dx, 2), nil}[:len(in)]
 }
 
-// Lower writes the formula out where the target wants it so. Else it uses training_mode with momentum 0, so that the statistic outputs are the batch's. Those outputs alias inputs 3
-// and 4 in ONNX Runtime, hence fresh tensors of zeros for each layer: a shared initializer would be overwritten.
+// Lower writes the formula out where the target wants it so. Else it uses training_mode with momentum 0, so that the statistic
+// outputs are the batch's. Those outputs alias inputs 3 and 4 in ONNX Runtime, hence fresh tensors of zeros for each layer: a
+// shared initializer would be overwritten.
 func (b batchNormTraining) Lower(e graph.Emitter, in []graph.Operand) []string {
 	x, c := in[0].Shape, graph.Shape{in[0].Shape[1]}
 	if len(x) == 4 && e.Target().Fills(x[1]) {
