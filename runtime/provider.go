@@ -150,10 +150,7 @@ func (row provider) check(key, value string) error {
 		if len(known) == 0 {
 			return hint.Wrap(err, "the %s provider has no options", row.name)
 		}
-		if near := nearest.Word(key, known); near != "" {
-			return hint.Wrap(err, "did you mean %s?", near)
-		}
-		return hint.Wrap(err, "there are %s", strings.Join(known, ", "))
+		return hint.Wrap(err, "did you mean %s? There are %s", nearest.Names(key, known, 1)[0], strings.Join(known, ", "))
 	}
 	if err := valid(value); err != nil {
 		return fmt.Errorf("provider %s: option %s is %q, want %w", row.name, key, value, err)

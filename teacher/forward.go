@@ -2,11 +2,9 @@ package teacher
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
-	"time"
 
 	"distill/data"
 	"distill/internal/hint"
@@ -119,30 +117,14 @@ func join(all, part graph.Tensor, n, from, count, size int) (graph.Tensor, error
 	return all, nil
 }
 
-// Latency is the median time of n runs, in milliseconds, of one image after some to warm up, without preprocessing. Where the
-// file has a fixed batch, a run takes that many images. For the latency of the model alone, open it without taps.
-// It stops with the context's error when that is done.
+// Latency is that of [runtime.Session.Latency] for one image, without preprocessing. Where the file has a fixed batch, a run takes
+// that many images. For the latency of the model alone, open it without taps.
 func (t *Teacher) Latency(ctx context.Context, n int) (float64, error) {
-	const warmUp = 5
-	if n < 1 {
-		return 0, errors.New("teacher: measure latency: no runs are asked for")
-	}
 	in := t.input(max(1, t.model.batch))
 	clear(in.F)
-	feed := map[string]graph.Tensor{t.model.input.Name: in}
-	times := make([]float64, 0, n)
-	for i := range warmUp + n {
-		if err := ctx.Err(); err != nil {
-			return 0, fmt.Errorf("teacher: measure latency of %s: %w", t.Path(), err)
-		}
-		start := time.Now()
-		if _, err := t.session.Run(feed, t.source); err != nil {
-			return 0, fmt.Errorf("teacher: measure latency of %s: %w", t.Path(), err)
-		}
-		if i >= warmUp {
-			times = append(times, time.Since(start).Seconds()*1000)
-		}
+	ms, err := t.session.Latency(ctx, map[string]graph.Tensor{t.model.input.Name: in}, n, t.source)
+	if err != nil {
+		return 0, fmt.Errorf("teacher: measure latency of %s: %w", t.Path(), err)
 	}
-	slices.Sort(times)
-	return (times[(n-1)/2] + times[n/2]) / 2, nil
+	return ms, nil
 }

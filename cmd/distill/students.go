@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -231,7 +230,6 @@ func asExported(p *graph.Program) (*onnx.Model, error) {
 
 // latency is the median time of runs on one image of zeros, in milliseconds.
 func latency(ctx context.Context, file []byte, runs, threads int) (float64, error) {
-	const warmUp = 5
 	s, err := runtime.NewSession(file, runtime.Options{Threads: threads})
 	if err != nil {
 		return 0, err
@@ -243,21 +241,7 @@ func latency(ctx context.Context, file []byte, runs, threads int) (float64, erro
 			return 0, err
 		}
 	}
-	times := make([]float64, 0, runs)
-	for i := range warmUp + runs {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		start := time.Now()
-		if _, err := s.Run(in); err != nil {
-			return 0, err
-		}
-		if i >= warmUp {
-			times = append(times, time.Since(start).Seconds()*1000)
-		}
-	}
-	slices.Sort(times)
-	return (times[(runs-1)/2] + times[runs/2]) / 2, nil
+	return s.Latency(ctx, in, runs)
 }
 
 // writeStudents writes the table, and below it what could not be built.
