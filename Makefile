@@ -10,7 +10,7 @@ CIFAR10 ?=
 TEACHERS ?=
 NETWORKS ?=
 
-.PHONY: help setup build demo test test-short test-qemu test-webgpu test-arm64 race long fuzz lint results results-losses results-students bench bench-pytorch bench-epoch bench-sweep clean
+.PHONY: help setup build demo test test-short test-qemu test-webgpu test-arm64 race long fuzz lint results results-losses results-students results-teachers bench bench-pytorch bench-epoch bench-sweep clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,11 @@ results-students: build ## three kinds of teachers, two students, 3 seeds each; 
 	mkdir -p runs && ln -sfn "$(abspath $(TEACHERS))" runs/from
 	bin/distill compare cmd/distill/recipes/students.yaml --data "cifar10:$(CIFAR10)"
 
+results-teachers: build ## a cache that changes nothing, teachers judged, and three of them combined and chosen; TEACHERS=folder of all
+	@[ -n "$(CIFAR10)" ] && [ -n "$(TEACHERS)" ] || { printf 'distill: error: %s\ndistill: hint: %s\n' "make results-teachers needs CIFAR-10 and teachers" \
+		"make results-teachers CIFAR10=folder TEACHERS=folder with cifar10_resnet56.onnx, cifar10_efficientnet_small.onnx and cifar10_vit_small.onnx" >&2; exit 2; }
+	scripts/teachers.sh "$(CIFAR10)" "$(TEACHERS)"
+
 bench: setup ## print where a training step's time goes, by operator; NETWORKS="resnet-20 wide" for some
 	go run ./bench profile $(NETWORKS)
 
@@ -82,7 +87,7 @@ bench-pytorch: setup ## time training steps beside PyTorch's, installed if missi
 	@scripts/pytorch.sh
 	go run ./bench compare $(NETWORKS)
 
-bench-epoch: setup ## time an epoch with a live teacher beside PyTorch's; CIFAR10=folder with data_batch_1..3.bin and valid_10000.bin
+bench-epoch: setup ## time an epoch with a teacher, live and cached, beside PyTorch's; CIFAR10=folder with data_batch_1..3.bin and valid_10000.bin
 	@[ -n "$(CIFAR10)" ] || { printf 'bench: error: %s\nbench: hint: %s\n' "make bench-epoch needs the CIFAR-10 data" \
 		"make bench-epoch CIFAR10=folder with data_batch_1..3.bin and valid_10000.bin" >&2; exit 2; }
 	@scripts/pytorch.sh

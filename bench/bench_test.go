@@ -85,7 +85,7 @@ func TestProfileIsSummedByOperatorAndByNodeWithoutWarmUp(t *testing.T) {
 
 func TestResultsHaveTheKeysThatReadersExpect(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "results.json")
-	if err := writeRows(path, []row{{"wide", 1, 2, 0.5, 3, 4, 0.25}}); err != nil {
+	if err := writeJSON(path, []row{{"wide", 1, 2, 0.5, 3, 4, 0.25}}); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(path)
@@ -156,7 +156,7 @@ func TestModulePathIsThatOfPyTorch(t *testing.T) {
 
 func TestEpochGoesOnStepByStep(t *testing.T) {
 	o := options{threads: 2, images: 640, folder: t.TempDir()}
-	logits, err := o.teach("../testdata/cifar10", "../"+epochModel)
+	logits, err := o.teach(t.Context(), "../testdata/cifar10", "../"+epochModel)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,23 +172,42 @@ func TestEpochGoesOnStepByStep(t *testing.T) {
 			t.Errorf("the peer does not get %s among 112 tensors", name)
 		}
 	}
-	var out bytes.Buffer
-	commands := []string{
-		"train 1 1", // nothing is open
-		"open 640 2 " + o.folder + " contiguous",
-		"train 2 3",
-		"train 1 9", // there are four steps more
+	for _, w := range ways {
+		var out bytes.Buffer
+		commands := []string{
+			"train 1 1", // nothing is open
+			"open 640 2 " + o.folder + " " + string(w),
+			"train 2 3",
+			"train 1 9", // there are four steps more, but of forward passes
+		}
+		if err := serve(strings.NewReader(strings.Join(commands, "\n")), &out); err != nil {
+			t.Fatal(err)
+		}
+		replies := strings.Split(strings.TrimSpace(out.String()), "\n")
+		var ms, wait float64
+		if _, err := fmt.Sscanf(replies[2], "ok %f %f", &ms, &wait); err != nil || ms <= 0 || wait < -1 || wait > ms {
+			t.Errorf("%s: %s: not a time and a part of it (%v)", w, replies[2], err)
+		}
+		if ended := strings.HasPrefix(replies[3], "error "); !strings.HasPrefix(replies[0], "error ") || replies[1] != "ok" || ended == (w == raw) {
+			t.Errorf("%s: got %q", w, replies)
+		}
 	}
-	if err := serve(strings.NewReader(strings.Join(commands, "\n")), &out); err != nil {
-		t.Fatal(err)
+	if _, err := openLoop("sideways", o.folder, 640, 2); err == nil {
+		t.Error("a way that is not there is gone")
 	}
-	replies := strings.Split(strings.TrimSpace(out.String()), "\n")
-	var ms, wait float64
-	if _, err := fmt.Sscanf(replies[2], "ok %f %f", &ms, &wait); err != nil || ms <= 0 || wait < -1 || wait > ms {
-		t.Errorf("%s: not a time and a part of it (%v)", replies[2], err)
+}
+
+func TestRatiosAreOfMediansAndTellTheRoundsApart(t *testing.T) {
+	sides := []epochSide{{Side: "a", MS: 2, Rounds: []float64{1, 2, 4}}, {Side: "b", MS: 4, Rounds: []float64{4, 4, 5}}}
+	if got, want := ratio(sides, [2]string{"a", "b"}), (epochRatio{"a", "b", 0.5, [2]float64{0.25, 0.8}}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if !strings.HasPrefix(replies[0], "error ") || replies[1] != "ok" || !strings.HasPrefix(replies[3], "error ") {
-		t.Errorf("got %q", replies)
+	for _, names := range compared {
+		for _, name := range names {
+			if !slices.Contains(ways, way(name)) && name != pytorchSide(contiguous) && name != pytorchSide(channelsLast) {
+				t.Errorf("%q is no side", name)
+			}
+		}
 	}
 }
 

@@ -25,7 +25,7 @@ const python = "/usr/bin/python3"
 // child is one side of the comparison in a process of its own: peak memory is then that of one network.
 type child struct {
 	name    string
-	layout  string // of the peer's tensors
+	layout  string // of the peer's tensors; of an epoch of ours the way
 	command *exec.Cmd
 	in      io.WriteCloser
 	out     *bufio.Scanner
@@ -40,18 +40,28 @@ const (
 	channelsLast = "channels_last"
 )
 
-func ours(ctx context.Context) (*child, error) {
+func ours(ctx context.Context) (*child, error) { return startSelf(ctx, "distill", contiguous) }
+
+// ourWay is our side of an epoch.
+func ourWay(w way) side {
+	return func(ctx context.Context) (*child, error) { return startSelf(ctx, string(w), string(w)) }
+}
+
+func startSelf(ctx context.Context, name, layout string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	return startChild("distill", contiguous, exec.CommandContext(ctx, self, "serve"))
+	return startChild(name, layout, exec.CommandContext(ctx, self, "serve"))
 }
 
 // keeping has glibc keep the memory that a step frees. By itself it gives it back to the kernel and faults it in again in the
 // next step, unless something happens to lie above it, which costs the peer up to a third of its time and is not what is to be
 // compared.
 const keeping = "MALLOC_TOP_PAD_=1073741824"
+
+// pytorchSide names the peer in a layout.
+func pytorchSide(layout string) string { return "PyTorch, " + layout }
 
 func peer(layout string, env ...string) side {
 	return func(ctx context.Context) (*child, error) {
@@ -61,7 +71,7 @@ func peer(layout string, env ...string) side {
 			return strings.HasPrefix(kv, "OPENBLAS_") || strings.HasPrefix(kv, "OMP_") || strings.HasPrefix(kv, "GOMP_") || strings.HasPrefix(kv, "MALLOC_")
 		})
 		c.Env = append(c.Env, env...)
-		return startChild("PyTorch, "+layout, layout, c)
+		return startChild(pytorchSide(layout), layout, c)
 	}
 }
 

@@ -7,11 +7,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"distill/data"
 	"distill/internal/hint"
 	"distill/internal/safetensors"
 	"distill/runtime/graph"
@@ -20,16 +20,39 @@ import (
 	"distill/train"
 )
 
-// epochRow is what an epoch cost on both sides, in milliseconds an image, lower being better.
-type epochRow struct {
-	Network      string  `json:"network"` // with PyTorch's layout, if it was asked for one
-	Images       int     `json:"images"`  // timed, on each side
-	Ours         float64 `json:"ours_ms"`
-	PyTorch      float64 `json:"pytorch_ms"`
-	Ratio        float64 `json:"ratio"`           // ours to PyTorch's
-	Wait         float64 `json:"wait_share"`      // of our time, in which step and teacher waited for data, 0..1
-	OursStart    float64 `json:"ours_start_s"`    // from the start of the process to the end of the first step
-	PyTorchStart float64 `json:"pytorch_start_s"` // the same, the interpreter's start included
+// epochResults are what an epoch cost on all sides.
+type epochResults struct {
+	Sides  []epochSide  `json:"sides"`
+	Ratios []epochRatio `json:"ratios"`
+}
+
+// epochSide is one of our ways, or the peer in one layout.
+type epochSide struct {
+	Side   string    `json:"side"`
+	Images int       `json:"images"`     // timed
+	MS     float64   `json:"ms"`         // an image, median of the rounds
+	Rounds []float64 `json:"rounds_ms"`  // an image
+	Wait   float64   `json:"wait_share"` // of the time, in which step and teacher waited for data, 0..1; of our training alone
+	Start  float64   `json:"start_s"`    // from the start of the process, the peer's interpreter included, to the end of the first step
+}
+
+// epochRatio compares two sides, lower being better.
+type epochRatio struct {
+	Of     string     `json:"of"`
+	To     string     `json:"to"`
+	Ratio  float64    `json:"ratio"`  // of the medians
+	Rounds [2]float64 `json:"rounds"` // least and largest of a round
+}
+
+// compared are the sides whose ratios tell something.
+var compared = [][2]string{
+	{string(live), pytorchSide(contiguous)},
+	{string(live), pytorchSide(channelsLast)},
+	{string(warm), pytorchSide(contiguous)},
+	{string(warm), pytorchSide(channelsLast)},
+	{string(warm), string(labelsAlone)},
+	{string(writing), string(live)},
+	{string(building), string(raw)},
 }
 
 const (
@@ -41,70 +64,90 @@ const (
 	dataName    = "data"
 	teacherName = "teacher.onnx"
 
+	cacheName = "cache" // of the warm way
+
 	// settle are the steps of a turn that are not timed: the feed begins it full, which it is not in the long run.
 	settle = 8
 	// rest lets the feed fill up and fall asleep before another side's turn.
 	rest = time.Second
 )
 
-// epoch trains the student on both sides, by turns, with the teacher live. The folder holds CIFAR-10's binary files.
-func epoch(ctx context.Context, o options, cifar string, out io.Writer) ([]epochRow, error) {
+// epoch goes all ways through an epoch, by turns. The folder holds CIFAR-10's binary files.
+func epoch(ctx context.Context, o options, cifar string, out io.Writer) (res epochResults, err error) {
 	steps, err := turn(o.images, o.rounds)
 	if err != nil {
-		return nil, err
+		return res, err
 	}
-	want, err := o.teach(cifar, epochModel)
+	want, err := o.teach(ctx, cifar, epochModel)
 	if err != nil {
-		return nil, err
+		return res, err
 	}
 	var children []*child
-	starts := make([]float64, len(sides))
-	for i, side := range sides {
+	for _, start := range epochSides() {
 		begin := time.Now()
-		c, err := side(ctx)
+		c, err := start(ctx)
 		if err != nil {
-			return nil, err
+			return res, err
 		}
 		defer c.stop()
 		children = append(children, c)
 		if _, err := c.ask("open", strconv.Itoa(o.images), strconv.Itoa(o.threads), o.folder, c.layout); err != nil {
-			return nil, err
+			return res, err
 		}
-		starts[i] = time.Since(begin).Seconds()
-		if i > 0 {
+		res.Sides = append(res.Sides, epochSide{Side: c.name, Images: o.rounds * steps * epochBatch, Start: round(time.Since(begin).Seconds())})
+		if c.name == pytorchSide(c.layout) {
 			if err := sameTeacher(c, o.folder, want, out); err != nil {
-				return nil, err
+				return res, err
 			}
 		}
 		time.Sleep(rest)
 	}
-	perImage, wait := make([][]float64, len(sides)), 0.0
 	for range o.rounds {
 		for i, c := range children {
 			ms, err := c.numbers("train", strconv.Itoa(settle), strconv.Itoa(steps))
 			if err != nil {
-				return nil, err
+				return res, err
 			}
-			perImage[i] = append(perImage[i], ms[0]/float64(steps*epochBatch))
-			if i == 0 {
-				wait += ms[1] / ms[0] / float64(o.rounds)
-			}
-			fmt.Fprintf(out, "  %s: %.3f ms an image\n", c.name, perImage[i][len(perImage[i])-1])
+			s := &res.Sides[i]
+			s.Rounds = append(s.Rounds, round(ms[0]/float64(steps*epochBatch)))
+			s.Wait += ms[1] / ms[0] / float64(o.rounds)
+			fmt.Fprintf(out, "  %s: %.3f ms an image\n", c.name, s.Rounds[len(s.Rounds)-1])
 			time.Sleep(rest)
 		}
 	}
-	var rows []epochRow
-	mine := spreadOf(perImage[0]).median
-	fmt.Fprintf(out, "%s, batch %d: distill %.3f ms an image, %.1f %% of it waiting for data; first step after %.2f s\n", epochName, epochBatch, mine, 100*wait, starts[0])
-	for i, layout := range []string{contiguous, channelsLast} {
-		theirs := spreadOf(perImage[1+i]).median
-		rows = append(rows, epochRow{
-			against(epochName, layout), o.rounds * steps * epochBatch,
-			round(mine), round(theirs), round(mine / theirs), round(wait), round(starts[0]), round(starts[1+i]),
-		})
-		fmt.Fprintf(out, "  PyTorch, %s: %.3f ms an image, ratio %.2f; first step after %.2f s\n", layout, theirs, mine/theirs, starts[1+i])
+	fmt.Fprintf(out, "%s, batch %d\n", epochName, epochBatch)
+	for i := range res.Sides {
+		s := &res.Sides[i]
+		s.MS, s.Wait = round(spreadOf(s.Rounds).median), round(s.Wait)
+		fmt.Fprintf(out, "  %s: %.3f ms an image, %.1f %% of it waiting for data; first step after %.2f s\n", s.Side, s.MS, 100*s.Wait, s.Start)
 	}
-	return rows, nil
+	for _, names := range compared {
+		r := ratio(res.Sides, names)
+		fmt.Fprintf(out, "  %s / %s: %.2f (rounds %.2f to %.2f)\n", r.Of, r.To, r.Ratio, r.Rounds[0], r.Rounds[1])
+		res.Ratios = append(res.Ratios, r)
+	}
+	return res, nil
+}
+
+// epochSides are our ways and the peer's layouts.
+func epochSides() (list []side) {
+	for _, w := range ways {
+		list = append(list, ourWay(w))
+	}
+	return append(list, peer(contiguous, keeping), peer(channelsLast, keeping))
+}
+
+// ratio compares the first of two sides with the second.
+func ratio(sides []epochSide, names [2]string) epochRatio {
+	var of [2]epochSide
+	for i, name := range names {
+		of[i] = sides[slices.IndexFunc(sides, func(s epochSide) bool { return s.Side == name })]
+	}
+	var rounds []float64
+	for i, ms := range of[0].Rounds {
+		rounds = append(rounds, ms/of[1].Rounds[i])
+	}
+	return epochRatio{names[0], names[1], round(of[0].MS / of[1].MS), [2]float64{round(slices.Min(rounds)), round(slices.Max(rounds))}}
 }
 
 // turn is how many steps of each round are timed, so that all of them fit into an epoch of so many images, with one step to
@@ -118,9 +161,9 @@ func turn(images, rounds int) (int, error) {
 	return n, nil
 }
 
-// teach readies the folder for all sides: links to data and teacher, and the teacher's weights for the peer. It returns the
-// teacher's logits of the first images, [64,K].
-func (o options) teach(cifar, model string) (graph.Tensor, error) {
+// teach readies the folder for all sides: links to data and teacher, the teacher's weights for the peer, and what it says of all
+// images. It returns its logits of the first images, [64,K].
+func (o options) teach(ctx context.Context, cifar, model string) (graph.Tensor, error) {
 	for name, target := range map[string]string{dataName: cifar, teacherName: model} {
 		absolute, err := filepath.Abs(target)
 		if err != nil {
@@ -140,21 +183,30 @@ func (o options) teach(cifar, model string) (graph.Tensor, error) {
 	if err := writeTensors(filepath.Join(o.folder, "teacher.safetensors"), weights); err != nil {
 		return graph.Tensor{}, err
 	}
-	r, err := epochRecipe(o.folder, o.images, o.threads)
+	r, err := epochRecipe(live, o.folder, o.images, o.threads)
 	if err != nil {
+		return graph.Tensor{}, err
+	}
+	if err := keep(ctx, r, filepath.Join(o.folder, cacheName)); err != nil {
 		return graph.Tensor{}, err
 	}
 	return firstLogits(r)
 }
 
-// firstLogits are the teacher's for the first batch of training images, as they are.
-func firstLogits(r *train.Recipe) (graph.Tensor, error) {
-	splits, err := data.Open(r.Data)
+// keep makes a cache.
+func keep(ctx context.Context, r *train.Recipe, folder string) (err error) {
+	c, err := train.OpenCaching(r)
 	if err != nil {
-		return graph.Tensor{}, err
+		return err
 	}
-	var b data.Batch
-	if err := (&data.Loader{Source: splits.Train, Batch: epochBatch}).Fill(&b, 0, 0); err != nil {
+	defer func() { err = errors.Join(err, c.Close()) }()
+	return c.Build(ctx, folder, func(_, _ int) {})
+}
+
+// firstLogits are the teacher's for the first batch of training images.
+func firstLogits(r *train.Recipe) (graph.Tensor, error) {
+	b, err := firstBatch(r)
+	if err != nil {
 		return graph.Tensor{}, err
 	}
 	t, err := teacher.Open(r.Teacher, r.Preprocess, r.Threads)
@@ -162,7 +214,7 @@ func firstLogits(r *train.Recipe) (graph.Tensor, error) {
 		return graph.Tensor{}, err
 	}
 	defer t.Close()
-	got, err := t.Forward(&b)
+	got, err := t.Forward(b)
 	if err != nil {
 		return graph.Tensor{}, err
 	}

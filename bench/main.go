@@ -3,7 +3,7 @@
 //	go run ./bench compare               steps of all networks, and writes bench/results/pytorch.json
 //	go run ./bench compare resnet-20     of one of them
 //	go run ./bench profile -nodes wide   where the time of our step goes, node by node
-//	go run ./bench epoch FOLDER          an epoch of CIFAR-10, the teacher live, and writes bench/results/epoch.json
+//	go run ./bench epoch FOLDER          an epoch of CIFAR-10 with a teacher, live and cached, and writes bench/results/epoch.json
 //	go run ./bench sweep                 our step by batch, depth and threads, and writes bench/results/sweep.md and sweep.svg
 package main
 
@@ -95,7 +95,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		if err != nil || o.results == "" {
 			return err
 		}
-		return writeRows(filepath.Join(o.results, "pytorch.json"), rows)
+		return writeJSON(filepath.Join(o.results, "pytorch.json"), rows)
 	case "profile":
 		list, err := chosen(f.Args())
 		if err != nil {
@@ -109,23 +109,23 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		if f.NArg() != 1 {
 			return needsCIFAR()
 		}
-		rows, err := epoch(ctx, o, f.Arg(0), out)
+		results, err := epoch(ctx, o, f.Arg(0), out)
 		if err != nil {
 			return err
 		}
-		return writeRows(filepath.Join(o.results, "epoch.json"), rows)
+		return writeJSON(filepath.Join(o.results, "epoch.json"), results)
 	case "sweep":
 		return sweep(ctx, o, out)
 	}
 	return hint.Wrap(fmt.Errorf("bench: there is no %q", args[0]), "%s", verbs)
 }
 
-// writeRows writes results as a JSON list.
-func writeRows[T any](path string, rows []T) error {
+// writeJSON writes results as JSON.
+func writeJSON(path string, results any) error {
 	return writeFile(path, func(w io.Writer) error {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
-		return e.Encode(rows)
+		return e.Encode(results)
 	})
 }
 

@@ -20,8 +20,8 @@ import (
 //	step N                                          runs once untimed, then N times: milliseconds of each
 //	memory                                          the process's largest resident set so far, in bytes
 //
-//	open IMAGES THREADS FOLDER LAYOUT   readies an epoch of so many images and takes its first step
-//	train SETTLE N                      takes some steps untimed, then N: milliseconds of these, and of the wait among them
+//	open IMAGES THREADS FOLDER WAY   readies an epoch of so many images, the way or in the peer's layout, and takes its first step
+//	train SETTLE N                   takes some steps untimed, then N: milliseconds of these, and of the wait among them
 //
 // pytorch.py answers the same ones, and two more of its own.
 type server struct {
@@ -71,7 +71,7 @@ func (s *server) answer(words []string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		s.loop, err = openLoop(words[3], n[0], n[1])
+		s.loop, err = openLoop(way(words[4]), words[3], n[0], n[1])
 		return "", err
 	case len(words) == 3 && words[0] == "train" && s.loop != nil:
 		n, err := integers(words[1:3])

@@ -34,7 +34,7 @@ type Suite struct {
 type SuiteRow struct {
 	Name    string   `yaml:"name"`    // of its folder and in the table
 	Set     []string `yaml:"set"`     // overrides, which go before those of all rows
-	Against string   `yaml:"against"` // the row that it is compared with; "": the first, or none for a row that others name
+	Against []string `yaml:"against"` // the rows that it is compared with; empty: the first, or none for a row that others name
 }
 
 // rowName is what can be a folder's name anywhere.
@@ -80,8 +80,13 @@ func (s *Suite) check() error {
 		if s.find(row.Name) != i {
 			return fmt.Errorf("rows.%d: there is a row %q before", i, row.Name)
 		}
-		if row.Against != "" && (s.find(row.Against) < 0 || row.Against == row.Name) {
-			return fmt.Errorf("rows.%d (%s): against names no other row: %q", i, row.Name, row.Against)
+		for k, other := range row.Against {
+			if s.find(other) < 0 || other == row.Name {
+				return fmt.Errorf("rows.%d (%s): against names no other row: %q", i, row.Name, other)
+			}
+			if slices.Contains(row.Against[:k], other) {
+				return fmt.Errorf("rows.%d (%s): against has %q twice", i, row.Name, other)
+			}
 		}
 		if _, err := s.RecipeOf(row, s.Seeds[0]); err != nil {
 			return fmt.Errorf("rows.%d (%s): %w", i, row.Name, err)
@@ -95,17 +100,17 @@ func (s *Suite) find(name string) int {
 	return slices.IndexFunc(s.Rows, func(r SuiteRow) bool { return r.Name == name })
 }
 
-// against is the index of the row that another is compared with, -1 for none.
-func (s *Suite) against(i int) int {
+// against are the indices of the rows that another is compared with.
+func (s *Suite) against(i int) (others []int) {
 	row := s.Rows[i]
-	names := func(r SuiteRow) bool { return r.Against == row.Name }
-	switch {
-	case row.Against != "":
-		return s.find(row.Against)
-	case i == 0 || slices.ContainsFunc(s.Rows, names):
-		return -1
+	for _, name := range row.Against {
+		others = append(others, s.find(name))
 	}
-	return 0
+	names := func(r SuiteRow) bool { return slices.Contains(r.Against, row.Name) }
+	if len(others) == 0 && i > 0 && !slices.ContainsFunc(s.Rows, names) {
+		others = []int{0}
+	}
+	return others
 }
 
 // RecipeOf is what a row's run from a seed follows.
@@ -223,12 +228,12 @@ type Compared struct {
 	Runs     []Outcome `json:"runs"`
 	Top1     *float64  `json:"top1"` // mean over seeds, of the last weights
 	BestTop1 *float64  `json:"best_top1"`
-	Against  string    `json:"against,omitempty"`
-	Gain     *Gain     `json:"gain"` // over the row Against; nil where that one has no figures
+	Gains    []Gain    `json:"gains"` // over the rows that it is compared with, where both have figures
 }
 
 // Gain is a difference in accuracy, mean over the seeds that both rows have, with 95 % intervals.
 type Gain struct {
+	Over string  `json:"over"`
 	Mean float64 `json:"mean"`
 	// Images is for what other test images would have shown of these very runs: Student's t of the differences image by image,
 	// each the mean over the seeds. Nil with one image.
@@ -243,7 +248,7 @@ func (s *Suite) compare(outcomes [][]Outcome) (*Comparison, error) {
 	c := &Comparison{}
 	for i, row := range s.Rows {
 		runs := outcomes[i]
-		out := Compared{Name: row.Name, Runs: runs}
+		out := Compared{Name: row.Name, Runs: runs, Gains: []Gain{}}
 		if complete(runs) {
 			var last, best []float64
 			for _, o := range runs {
@@ -254,15 +259,16 @@ func (s *Suite) compare(outcomes [][]Outcome) (*Comparison, error) {
 			out.Top1, out.BestTop1 = &top1, &bestTop1
 			c.Images = runs[0].Images
 		}
-		if other := s.against(i); other >= 0 {
-			out.Against = s.Rows[other].Name
+		for _, other := range s.against(i) {
+			over := s.Rows[other].Name
 			n := min(len(runs), len(outcomes[other]))
 			if complete(runs) && complete(outcomes[other][:n]) {
 				g, err := gain(runs[:n], outcomes[other][:n])
 				if err != nil {
-					return nil, fmt.Errorf("train: compare %s with %s: %w", row.Name, out.Against, err)
+					return nil, fmt.Errorf("train: compare %s with %s: %w", row.Name, over, err)
 				}
-				out.Gain = g
+				g.Over = over
+				out.Gains = append(out.Gains, g)
 			}
 		}
 		c.Rows = append(c.Rows, out)
@@ -276,13 +282,13 @@ func complete(runs []Outcome) bool {
 }
 
 // gain compares runs with others of the same seeds.
-func gain(runs, others []Outcome) (*Gain, error) {
+func gain(runs, others []Outcome) (Gain, error) {
 	images := make([]float64, len(runs[0].Correct)) // the mean difference of each
 	seeds := make([]float64, len(runs))
 	for k := range runs {
 		a, b := runs[k].Correct, others[k].Correct
 		if len(a) != len(images) || len(b) != len(images) || len(images) == 0 {
-			return nil, hint.Wrap(errors.New("they were measured on different test images"), "give both rows the same data")
+			return Gain{}, hint.Wrap(errors.New("they were measured on different test images"), "give both rows the same data")
 		}
 		for i := range images {
 			d := float64(a[i]) - float64(b[i])
@@ -291,7 +297,7 @@ func gain(runs, others []Outcome) (*Gain, error) {
 		}
 	}
 	mean, _ := metrics.MeanStd(images)
-	return &Gain{mean, interval(images), interval(seeds)}, nil
+	return Gain{Mean: mean, Images: interval(images), Seeds: interval(seeds)}, nil
 }
 
 // interval is that of 95 % for the mean of what the values are drawn from, by Student's t; nil for a single value.

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -73,7 +74,7 @@ func TestStoppedComparisonGoesOnWhereItWas(t *testing.T) {
 			}
 		}
 	}
-	if g, w := got.Rows[1].Gain, want.Rows[1].Gain; g.Mean != w.Mean || *g.Images != *w.Images || *g.Seeds != *w.Seeds {
+	if g, w := got.Rows[1].Gains[0], want.Rows[1].Gains[0]; g.Mean != w.Mean || *g.Images != *w.Images || *g.Seeds != *w.Seeds {
 		t.Errorf("the gain is %+v, want %+v", g, w)
 	}
 	if got.Images != [3]int{trainImages, valImages, testImages} || len(got.Rows[0].Runs[0].Correct) != testImages {
@@ -95,10 +96,10 @@ func TestRunThatDivergesHasNoFiguresAndEndsNothing(t *testing.T) {
 		if err := Compare(context.Background(), s, Options{}, func(got *Comparison) error { c = got; return nil }); err != nil {
 			t.Fatal(err)
 		}
-		if w := c.Rows[1]; w.Top1 != nil || w.Gain != nil || !strings.Contains(w.Runs[0].Diverged, "not finite at step") {
+		if w := c.Rows[1]; w.Top1 != nil || len(w.Gains) > 0 || !strings.Contains(w.Runs[0].Diverged, "not finite at step") {
 			t.Errorf("the run that diverges is %+v", w)
 		}
-		if g := c.Rows[2].Gain; g == nil || g.Mean != 0 || g.Seeds != nil || *g.Images != [2]float64{} {
+		if g := c.Rows[2].Gains; len(g) != 1 || g[0].Mean != 0 || g[0].Seeds != nil || *g[0].Images != [2]float64{} {
 			t.Errorf("the same run again gains %+v", g)
 		}
 	}
@@ -138,6 +139,7 @@ func TestSuiteSaysWhatIsWrong(t *testing.T) {
 		{labels + "rows: [{name: ../a}]", []string{`rows.0: name "../a" must be`}},
 		{labels + "rows: [{name: a, against: b}]", []string{`rows.0 (a): against names no other row: "b"`}},
 		{labels + "rows: [{name: a, against: a}]", []string{"against names no other row"}},
+		{labels + "rows: [{name: a}, {name: b, against: [a, a]}]", []string{`rows.1 (b): against has "a" twice`}},
 		{labels + "rows: [{name: a, set: [epochs=0]}]", []string{"rows.0 (a): ", "epochs must be"}},
 		{labels + "rows: [{name: a, sets: []}]", []string{"suite.yaml:3:18", `did you mean "set"?`}},
 		{"output: ''\nrows: [{name: a}]", []string{"output must name a folder"}},
@@ -154,9 +156,9 @@ func TestSuiteSaysWhatIsWrong(t *testing.T) {
 }
 
 func TestRowThatOthersNameIsComparedWithNone(t *testing.T) {
-	s := &Suite{Rows: []SuiteRow{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d", Against: "c"}}}
-	for i, want := range []int{-1, 0, -1, 2} {
-		if got := s.against(i); got != want {
+	s := &Suite{Rows: []SuiteRow{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d", Against: []string{"c"}}, {Name: "e", Against: []string{"c", "a"}}}}
+	for i, want := range [][]int{nil, {0}, nil, {2}, {2, 0}} {
+		if got := s.against(i); !slices.Equal(got, want) {
 			t.Errorf("row %s is compared with %d, want %d", s.Rows[i].Name, got, want)
 		}
 	}

@@ -36,7 +36,7 @@ func newCompare(g *global) *cobra.Command {
   seeds: [1, 2, 3]
   rows:
     - {name: labels alone, set: ["losses=[{loss: ce}]"]}
-    - {name: kd, set: ["losses.1.temperature=2"]}     # compared with the first row, or with that of "against"
+    - {name: kd, set: ["losses.1.temperature=2"]}     # compared with the first row, or with those of "against"
 
 KEY=VALUE on the command line goes before what the suite says. Results are the test accuracy of the last weights, beside
 it that of the weights best on val, means over the seeds; and what a row gains over the one it is compared with, with two
@@ -46,8 +46,8 @@ seeds is for other seeds, from the differences seed by seed, by Student's t: it 
 Seed 1 of all rows is trained before seed 2 of any, and OUTPUT/table.md is written anew after each run. What is finished is
 not trained again, and what Ctrl-C stopped goes on: give the same command.
 
-JSON keys: images (to train, val and test), rows (name, runs, top1, best_top1, against, gain with mean, images and seeds, the two intervals;
-null where there are no figures). Of a run: recipe_sha256, seed, images, top1, best_top1, seconds, correct (a digit an image),
+JSON keys: images (to train, val and test), rows (name, runs, top1, best_top1, null where there are no figures; gains, a list with over, the row it is
+over, mean, images and seeds, the two intervals). Of a run: recipe_sha256, seed, images, top1, best_top1, seconds, correct (a digit an image),
 diverged (why there are no figures). Shares are 0..1.`,
 		Example: "  distill compare suite.yaml",
 		Args:    wantArgs(1, math.MaxInt, "a suite"),
@@ -113,7 +113,9 @@ func writeComparison(w io.Writer, s *train.Suite, c *train.Comparison) error {
 	fmt.Fprint(&b, "that of the last weights; a gain is in points, paired image by image, with its 95 % intervals.\n\n")
 	fmt.Fprint(&b, "| | accuracy | best on val | gain | over | 95 %, test images | 95 %, seeds | time a run |\n|---|---|---|---|---|---|---|---|\n")
 	for _, row := range c.Rows {
-		fmt.Fprintf(&b, "| %s |\n", strings.Join(comparedCells(row), " | "))
+		for _, cells := range comparedCells(row) {
+			fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | "))
+		}
 	}
 	fmt.Fprintln(&b)
 	for _, row := range s.Rows {
@@ -136,25 +138,29 @@ func list(seeds []uint64) string {
 	return strings.Join(parts, ", ")
 }
 
-// comparedCells are a row of the table.
-func comparedCells(row train.Compared) []string {
-	cells := []string{row.Name, "", "", "", row.Against, "", "", ""}
+// comparedCells are a row of the table, and one more for each gain after the first.
+func comparedCells(row train.Compared) [][]string {
+	cells := []string{row.Name, "", "", "", "", "", "", ""}
 	seconds := 0.0
 	for _, o := range row.Runs {
 		if o.Diverged != "" {
 			cells[1] = fmt.Sprintf("seed %d: %s", o.Seed, strings.TrimPrefix(o.Diverged, "train: "))
-			return cells
+			return [][]string{cells}
 		}
 		seconds += o.Seconds / float64(len(row.Runs))
 	}
 	if row.Top1 == nil {
-		return cells
+		return [][]string{cells}
 	}
 	cells[1], cells[2], cells[7] = percent(*row.Top1), percent(*row.BestTop1), fmt.Sprintf("%.0f s", seconds)
-	if g := row.Gain; g != nil {
-		cells[3], cells[5], cells[6] = fmt.Sprintf("%+.1f", 100*g.Mean), bounds(g.Images), bounds(g.Seeds)
+	list := [][]string{cells}
+	for i, g := range row.Gains {
+		if i > 0 {
+			list = append(list, make([]string, len(cells)))
+		}
+		copy(list[i][3:], []string{fmt.Sprintf("%+.1f", 100*g.Mean), g.Over, bounds(g.Images), bounds(g.Seeds)})
 	}
-	return cells
+	return list
 }
 
 // bounds writes an interval in points, as +0.3 to +1.2.

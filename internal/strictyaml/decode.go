@@ -121,6 +121,9 @@ func validate(at place, v reflect.Value, path string) error {
 }
 
 func decodeList(n *node, v reflect.Value, path string) error {
+	if n.kind == scalar && v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.String {
+		n = &node{kind: list, items: []*node{n}, at: n.at}
+	}
 	if n.kind != list {
 		return hint.Wrap(n.wrong(path, "a list"), "write a list as [a, b], an empty one as []")
 	}

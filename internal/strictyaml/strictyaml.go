@@ -55,7 +55,7 @@ const (
 // Decode reads one YAML document into the struct that dst points to. Fields of these types count if they carry a tag
 // `yaml:"key"`: strings, booleans, numbers, structs, slices, arrays, maps with string keys, and pointers to these; a struct
 // tagged `yaml:",inline"` lends its keys, [Encode] leaves out a slice tagged `yaml:"key,omitempty"` while it is empty, and
-// [Chooser] describes a field chosen by name. An empty document leaves dst as it is, a written list or map replaces the default
+// [Chooser] describes a field chosen by name, and a slice of strings may be one string. An empty document leaves dst as it is, a written list or map replaces the default
 // whole, and an empty one becomes nil.
 //
 // Each override is "key.path=value" with the value in YAML and list items by index, as "losses.0.weight=0.5". It is put in

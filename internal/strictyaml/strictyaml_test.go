@@ -3,6 +3,7 @@ package strictyaml
 import (
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -291,6 +292,24 @@ func TestSliceThatMayBeLeftOutIsWrittenOnlyWhenFull(t *testing.T) {
 		A int `yaml:"a,omitempty"`
 	}{}); err == nil {
 		t.Error("a number may be left out")
+	}
+}
+
+func TestOneStringIsAListOfStrings(t *testing.T) {
+	type section struct {
+		A []string `yaml:"a"`
+		B []int    `yaml:"b"`
+	}
+	for src, want := range map[string][]string{"a: x": {"x"}, "a: [x, y]": {"x", "y"}, "a: ''": {""}, "a: []": nil} {
+		var got section
+		if err := Decode([]byte(src), "r.yaml", &got, nil); err != nil || !slices.Equal(got.A, want) {
+			t.Errorf("%s: got %q, %v; want %q", src, got.A, err, want)
+		}
+	}
+	for _, src := range []string{"a: 1", "a:", "a: {x: y}", "b: 1"} {
+		if err := Decode([]byte(src), "r.yaml", &section{}, nil); err == nil {
+			t.Errorf("%s is a list", src)
+		}
 	}
 }
 
