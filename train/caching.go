@@ -23,11 +23,11 @@ type Caching struct {
 	loader *data.Loader // of the training images in their own order
 }
 
-// OpenCaching opens the recipe's data and teacher.
+// OpenCaching opens the data and the teacher of a recipe, which is one of [Recipe.Singly] where there are several.
 func OpenCaching(r *Recipe) (_ *Caching, err error) {
 	if len(r.Teachers) > 0 {
 		return nil, hint.Wrap(errors.New("train: the recipe has several teachers, and a cache is of one"),
-			"name one as the recipe's only teacher, or let a run fill all caches by teachers.0.cache={folder: DIR, write: true} and so on")
+			"take each of them by Recipe.Singly")
 	}
 	if !r.Taught() {
 		return nil, errNoTeacher()

@@ -70,6 +70,19 @@ func (r *Recipe) AllTeachers() []teacher.Options {
 	return r.Teachers
 }
 
+// Singly are the recipes of each of the teachers alone, all with the same views of the images.
+func (r *Recipe) Singly() ([]*Recipe, error) {
+	s, err := r.settled()
+	if err != nil {
+		return nil, err
+	}
+	var list []*Recipe
+	for i := range max(1, len(r.Teachers)) {
+		list = append(list, s.alone(i))
+	}
+	return list, nil
+}
+
 // alone is the recipe with one of its teachers only. But for the first, losses compare nothing of it but logits.
 func (r *Recipe) alone(i int) *Recipe {
 	if len(r.Teachers) == 0 {

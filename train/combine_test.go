@@ -239,7 +239,7 @@ func TestTeachersThatCannotBeCombinedAreRefused(t *testing.T) {
 		wants(t, err, tt.words...)
 	}
 	_, err := OpenCaching(learning(t, []string{a, a}))
-	wants(t, err, "several teachers", "teachers.0.cache")
+	wants(t, err, "several teachers", "Singly")
 }
 
 func TestRecipeOfOneTeacherSaysNothingOfSeveral(t *testing.T) {

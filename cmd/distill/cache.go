@@ -53,6 +53,7 @@ type cacheBuildOptions struct {
 	global
 	recipe    string
 	overrides []string
+	dtype     string // "": the recipe's
 	output    string // "": the recipe's, or one in the cache folder
 	dryRun    bool
 }
@@ -69,7 +70,10 @@ with too little room is refused.
 The views follow from the recipe's seed, or data.augment.seed. Maps, such as fitnets compares, are not kept unless
 teacher.cache.maps=true is given: what they would take is printed.
 
-JSON keys: folder, views, dtype, taps (name, shape; kept beside the logits), images (views of samples), bytes, map_bytes (what the
+A recipe with several teachers has a cache for each, in its teachers.0.cache.folder and so on, or in the numbered folders 0, 1, … of
+--output. All forecasts are made before the first cache.
+
+JSON is an object, for several teachers a list of such. Keys: folder, views, dtype, taps (name, shape; kept beside the logits), images (views of samples), bytes, map_bytes (what the
 maps that are not kept would take), free_bytes, img_per_s and seconds (of the forecast), done (false after --dry-run) and took
 (seconds).`,
 		Example: `  distill cache build --recipe recipe.yaml --output cache
@@ -80,17 +84,8 @@ maps that are not kept would take), free_bytes, img_per_s and seconds (of the fo
 			if err != nil {
 				return err
 			}
-			for _, k := range []struct{ flag, key string }{{"views", "data.augment.views"}, {"dtype", "teacher.cache.dtype"}, {"output", "teacher.cache.folder"}} {
-				if f := c.Flags().Lookup(k.flag); f.Changed {
-					text, err := yamlText(f.Value.String())
-					if err != nil {
-						return fmt.Errorf("--%s: %w", k.flag, err)
-					}
-					if k.flag == "views" {
-						text = f.Value.String()
-					}
-					flags = append(flags, k.key+"="+text)
-				}
+			if f := c.Flags().Lookup("views"); f.Changed {
+				flags = append(flags, "data.augment.views="+f.Value.String())
 			}
 			o.global, o.overrides = *g, append(flags, args...)
 			return runCacheBuild(c.Context(), o, c.OutOrStdout(), c.ErrOrStderr())
@@ -99,7 +94,7 @@ maps that are not kept would take), free_bytes, img_per_s and seconds (of the fo
 	f := c.Flags()
 	f.StringVar(&o.recipe, "recipe", "", "take teacher, data and augmentation from the recipe in `FILE`")
 	f.Int("views", 0, "keep `N` views of each image; default: as many as the recipe has epochs, or 1 without augmentation")
-	f.String("dtype", "", "keep numbers as `TYPE`: float32, or float16, which is half the size and rounds to 11 bits")
+	f.StringVar(&o.dtype, "dtype", "", "keep numbers as `TYPE`: float32, or float16, which is half the size and rounds to 11 bits")
 	f.StringVar(&o.output, "output", "", "the cache's folder, `DIR`; default: the recipe's teacher.cache.folder, or one in the user's cache folder")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what is needed, and write nothing")
 	return c
@@ -117,66 +112,143 @@ type built struct {
 }
 
 func runCacheBuild(ctx context.Context, o cacheBuildOptions, stdout, stderr io.Writer) error {
-	b, err := buildCache(ctx, o, stderr)
+	list, several, err := buildCaches(ctx, o, stderr)
 	if err != nil {
 		return fmt.Errorf("cache build: %w", cmp.Or(interrupted(ctx), err))
 	}
+	if o.json && several {
+		return writeJSON(stdout, list)
+	}
 	if o.json {
-		return writeJSON(stdout, b)
+		return writeJSON(stdout, list[0])
 	}
-	if !b.Done {
-		return nil
+	for i, b := range list {
+		if !b.Done {
+			continue
+		}
+		if _, err := fmt.Fprintf(stdout, "%s holds %s views of images; a run uses it by %s=%s\n",
+			b.Folder, grouped(int64(b.Images)), cacheKey(several, i, "folder"), shellWord(b.Folder)); err != nil {
+			return err
+		}
 	}
-	_, err = fmt.Fprintf(stdout, "%s holds %s views of images; a run uses it by teacher.cache.folder=%s\n", b.Folder, grouped(int64(b.Images)), shellWord(b.Folder))
-	return err
+	return nil
 }
 
-func buildCache(ctx context.Context, o cacheBuildOptions, stderr io.Writer) (b built, err error) {
-	r, err := train.LoadRecipe(o.recipe, o.overrides)
+// cacheKey is a recipe's key for the cache of its teacher, or of one of several.
+func cacheKey(several bool, i int, name string) string {
+	if several {
+		return fmt.Sprintf("teachers.%d.cache.%s", i, name)
+	}
+	return "teacher.cache." + name
+}
+
+// load reads the recipe with what the flags say of its caches. Several reports whether it lists its teachers.
+func (o cacheBuildOptions) load() (r *train.Recipe, several bool, err error) {
+	if r, err = train.LoadRecipe(o.recipe, o.overrides); err != nil {
+		return nil, false, err
+	}
+	several = len(r.Teachers) > 0
+	overrides := slices.Clone(o.overrides)
+	for i := range max(1, len(r.Teachers)) {
+		folder := o.output
+		if several && folder != "" {
+			folder = filepath.Join(folder, fmt.Sprint(i))
+		}
+		for _, k := range []struct{ name, value string }{{"dtype", o.dtype}, {"folder", folder}} {
+			if k.value == "" {
+				continue
+			}
+			text, err := yamlText(k.value)
+			if err != nil {
+				return nil, false, fmt.Errorf("%s: %w", k.name, err)
+			}
+			overrides = append(overrides, cacheKey(several, i, k.name)+"="+text)
+		}
+	}
+	r, err = train.LoadRecipe(o.recipe, overrides)
+	return r, several, err
+}
+
+// buildCaches makes the cache of each teacher, once all of them are known to find room.
+func buildCaches(ctx context.Context, o cacheBuildOptions, stderr io.Writer) (list []built, several bool, err error) {
+	r, several, err := o.load()
 	if err != nil {
-		return b, err
+		return nil, false, err
 	}
 	if err := o.init(); err != nil {
-		return b, err
+		return nil, false, err
 	}
-	c, err := train.OpenCaching(r)
+	recipes, err := r.Singly()
 	if err != nil {
-		return b, err
+		return nil, false, err
 	}
-	defer c.Close()
-	b = built{Folder: r.Teacher.Cache.Folder, Views: c.Key.Augment.Views, DType: c.Key.DType, Taps: slices.Concat([]cache.Tap{}, c.Key.Taps)}
+	var all []*train.Caching
+	defer func() {
+		for _, c := range all {
+			c.Close()
+		}
+	}()
+	needed := make([]int64, len(recipes)) // bytes more than are there
+	for i, r := range recipes {
+		c, err := train.OpenCaching(r)
+		if err != nil {
+			return nil, false, err
+		}
+		all = append(all, c)
+		b, there, err := plan(ctx, c, r.Teacher.Cache.Folder)
+		if err != nil {
+			return nil, false, err
+		}
+		list, needed[i] = append(list, b), b.Bytes-there
+		rows := b.rows()
+		if several {
+			rows = slices.Insert(rows, 0, []string{"teacher", r.Teacher.Model})
+		}
+		if err := writeTable(stderr, rows); err != nil {
+			return nil, false, err
+		}
+		if err := train.Room(b.Folder, needed[i]); err != nil {
+			return nil, false, err
+		}
+	}
+	if o.dryRun {
+		return list, several, nil
+	}
+	for i, c := range all {
+		b := &list[i]
+		if err := train.Room(b.Folder, needed[i]); err != nil { // what was made before may have taken it
+			return nil, false, err
+		}
+		began := time.Now()
+		bar := newProgress(stderr, b.Images, "cache")
+		err := c.Build(ctx, b.Folder, func(done, _ int) { bar.Set(done) }) // an error would be the terminal's
+		bar.Exit()
+		if err != nil {
+			return nil, false, err
+		}
+		b.Done, b.Took = true, time.Since(began).Seconds()
+	}
+	return list, several, nil
+}
+
+// plan is what making a cache will take, and how many bytes of it are there.
+func plan(ctx context.Context, c *train.Caching, folder string) (b built, there int64, err error) {
+	b = built{Folder: folder, Views: c.Key.Augment.Views, DType: c.Key.DType, Taps: slices.Concat([]cache.Tap{}, c.Key.Taps)}
 	if b.Folder == "" {
 		root, err := cacheRoot()
 		if err != nil {
-			return b, err
+			return b, 0, err
 		}
 		sum := c.Key.Sum()
 		b.Folder = filepath.Join(root, hex.EncodeToString(sum[:8]))
 	}
-	there := int64(0)
 	if cache.Exists(b.Folder) {
 		if there, err = fits(b.Folder, c.Key); err != nil {
-			return b, err
+			return b, 0, err
 		}
 	}
-	if b.Forecast, err = c.Forecast(ctx, b.Folder); err != nil {
-		return b, err
-	}
-	if err := writeTable(stderr, b.rows()); err != nil {
-		return b, err
-	}
-	if err := train.Room(b.Folder, b.Bytes-there); err != nil {
-		return b, err
-	}
-	if o.dryRun {
-		return b, nil
-	}
-	began := time.Now()
-	bar := newProgress(stderr, b.Images, "cache")
-	err = c.Build(ctx, b.Folder, func(done, _ int) { bar.Set(done) }) // an error would be the terminal's
-	bar.Exit()
-	b.Done, b.Took = err == nil, time.Since(began).Seconds()
-	return b, err
+	b.Forecast, err = c.Forecast(ctx, b.Folder)
+	return b, there, err
 }
 
 // fits checks that a cache that is there is of the key, and returns what it takes on disk.
