@@ -60,10 +60,31 @@ func startSelf(ctx context.Context, name, layout string) (*child, error) {
 // compared.
 const keeping = "MALLOC_TOP_PAD_=1073741824"
 
-// pytorchSide names the peer in a layout.
-func pytorchSide(layout string) string { return "PyTorch, " + layout }
+// setup is a way to have the peer.
+type setup struct {
+	name   string // "" for what stands first
+	layout string
+	env    []string
+}
 
-func peer(layout string, env ...string) side {
+// setups are timed beside one another, and beside us.
+var setups = []setup{{"", contiguous, []string{keeping}}, {channelsLast, channelsLast, []string{keeping}}, {"as it comes", contiguous, nil}}
+
+// side names the peer's side.
+func (s setup) side() string { return s.of("PyTorch") }
+
+// of names what is timed in this setup, or against it.
+func (s setup) of(what string) string {
+	if s.name == "" {
+		return what
+	}
+	return fmt.Sprintf("%s (%s)", what, s.name)
+}
+
+func (s setup) start(ctx context.Context) (*child, error) { return s.peer(s.env...)(ctx) }
+
+// peer is the setup with other variables.
+func (s setup) peer(env ...string) side {
 	return func(ctx context.Context) (*child, error) {
 		c := exec.CommandContext(ctx, python, "-c", pytorch)
 		// Settings of another machine's BLAS or OpenMP, which would slow the peer.
@@ -71,12 +92,18 @@ func peer(layout string, env ...string) side {
 			return strings.HasPrefix(kv, "OPENBLAS_") || strings.HasPrefix(kv, "OMP_") || strings.HasPrefix(kv, "GOMP_") || strings.HasPrefix(kv, "MALLOC_")
 		})
 		c.Env = append(c.Env, env...)
-		return startChild(pytorchSide(layout), layout, c)
+		return startChild(s.side(), s.layout, c)
 	}
 }
 
-// sides are what is timed by turns, ours first.
-var sides = []side{ours, peer(contiguous, keeping), peer(channelsLast, keeping)}
+// sides are what is timed by turns: ours, and the peer in each setup.
+func sides() []side {
+	list := []side{ours}
+	for _, s := range setups {
+		list = append(list, s.start)
+	}
+	return list
+}
 
 func startChild(name, layout string, c *exec.Cmd) (*child, error) {
 	c.Stderr = os.Stderr

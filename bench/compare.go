@@ -25,8 +25,8 @@ const pause = 200 * time.Millisecond
 // memorySteps are enough for buffers to have been made and used again.
 const memorySteps = 4
 
-// compare measures every network on every side and prints what it finds as it goes. Each network has a row against PyTorch
-// as it comes, and one against PyTorch in its other layout.
+// compare measures every network on every side and prints what it finds as it goes. Each network has a row against
+// each setup of PyTorch.
 func compare(ctx context.Context, o options, networks []network, out io.Writer) ([]row, error) {
 	var rows []row
 	for _, n := range networks {
@@ -37,14 +37,6 @@ func compare(ctx context.Context, o options, networks []network, out io.Writer) 
 		rows = append(rows, r...)
 	}
 	return rows, nil
-}
-
-// against names a row whose peer has a layout.
-func against(name, layout string) string {
-	if layout == contiguous {
-		return name
-	}
-	return fmt.Sprintf("%s (%s)", name, layout)
 }
 
 func (n network) compare(ctx context.Context, o options, out io.Writer) (rows []row, err error) {
@@ -70,16 +62,16 @@ func (n network) compare(ctx context.Context, o options, out io.Writer) (rows []
 		return nil, err
 	}
 	fmt.Fprintf(out, "  peak memory at batch %d: distill %.0f MB\n", n.large, mb)
-	for i, layout := range []string{contiguous, channelsLast} {
+	for i, s := range setups {
 		theirs := spreadOf(ms[1+i])
 		r := row{
-			Network: against(n.name, layout), Ours: round(mine.median), PyTorch: round(theirs.median), Ratio: round(mine.median / theirs.median),
+			Network: s.of(n.name), Ours: round(mine.median), PyTorch: round(theirs.median), Ratio: round(mine.median / theirs.median),
 			OursMB: mb, PeakShare: round(share),
 		}
-		if r.PyTorchMB, err = n.memory(ctx, o, peer(layout)); err != nil {
+		if r.PyTorchMB, err = n.memory(ctx, o, s.peer()); err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(out, "  PyTorch, %s: %v ms, ratio %.2f; %.0f MB, ratio %.2f\n", layout, theirs, r.Ratio, r.PyTorchMB, mb/r.PyTorchMB)
+		fmt.Fprintf(out, "  %s: %v ms, ratio %.2f; %.0f MB, ratio %.2f\n", s.side(), theirs, r.Ratio, r.PyTorchMB, mb/r.PyTorchMB)
 		rows = append(rows, r)
 	}
 	return rows, nil
@@ -87,7 +79,7 @@ func (n network) compare(ctx context.Context, o options, out io.Writer) (rows []
 
 // export has the peer write the teacher, in a process of its own, whose memory nobody measures.
 func (n network) export(ctx context.Context, o options) error {
-	c, err := peer(contiguous)(ctx)
+	c, err := setups[0].start(ctx)
 	if err != nil {
 		return err
 	}
@@ -100,7 +92,7 @@ func (n network) export(ctx context.Context, o options) error {
 // disturbs the machine disturbs all of them. Times are in milliseconds, ms in the order of sides.
 func (n network) time(ctx context.Context, o options, out io.Writer) (ms [][]float64, product []float64, err error) {
 	var children []*child
-	for _, start := range append(sides, ours) {
+	for _, start := range append(sides(), ours) {
 		c, err := start(ctx)
 		if err != nil {
 			return nil, nil, err
@@ -108,7 +100,7 @@ func (n network) time(ctx context.Context, o options, out io.Writer) (ms [][]flo
 		defer c.stop()
 		children = append(children, c)
 	}
-	last := len(sides)
+	last := len(children) - 1
 	fmt.Fprintf(out, "%s, batch %d\n", n.name, n.batch)
 	for _, c := range children[1:last] {
 		strict, timed, err := n.agree(o, [2]*child{children[0], c})
