@@ -123,7 +123,12 @@ func writeComparison(w io.Writer, s *train.Suite, c *train.Comparison) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(&b, "- %s: %s%s, %s %g, %s\n", row.Name, r.Student.Name, settings(r.Student.Arch), r.Optimizer.Name, r.Optimizer.LR, lossText(r.Losses))
+		fmt.Fprintf(&b, "- %s: %s%s, %s %g, %s", row.Name, r.Student.Name, settings(r.Student.Arch), r.Optimizer.Name, r.Optimizer.LR, lossText(r.Losses))
+		if len(r.Teachers) > 0 {
+			how, by := teaching(r)
+			fmt.Fprintf(&b, ", teachers %s by %s", how, by)
+		}
+		fmt.Fprintln(&b)
 	}
 	_, err = io.WriteString(w, b.String())
 	return err

@@ -13,6 +13,15 @@ import (
 	"distill/train/policy"
 )
 
+// teaching is what becomes of several teachers, and by what.
+func teaching(r *train.Recipe) (how, by string) {
+	how = "combined"
+	if _, ok := r.Combine.Rule.(policy.Policy); ok {
+		how = "chosen"
+	}
+	return how, r.Combine.By + settings(r.Combine.Rule)
+}
+
 // survey is what a run is made of, as a table to be shown before it begins.
 func survey(run *train.Run) [][]string {
 	r, plan := run.Recipe, run.Threads
@@ -23,11 +32,8 @@ func survey(run *train.Run) [][]string {
 		threads = fmt.Sprintf("%d for the student's step, %d for the teacher", plan.Student, plan.Teacher)
 	}
 	if len(r.Teachers) > 0 {
-		what := "combined"
-		if _, ok := r.Combine.Rule.(policy.Policy); ok {
-			what = "chosen"
-		}
-		rows = append(rows, []string{what, "by " + r.Combine.By + settings(r.Combine.Rule)})
+		how, by := teaching(r)
+		rows = append(rows, []string{how, "by " + by})
 	}
 	rows = append(rows, []string{"student", r.Student.Name + settings(r.Student.Arch)})
 	if w := run.Weights; w != nil {
