@@ -12,20 +12,13 @@ import (
 	"strings"
 	"testing"
 
-	"distill/internal/hint"
 	"distill/internal/safetensors"
-	"distill/runtime"
 	"distill/runtime/graph"
+	"distill/runtime/runtimetest"
 	"distill/student"
 )
 
-func TestMain(m *testing.M) {
-	if err := runtime.Init(""); err != nil {
-		fmt.Fprintf(os.Stderr, "%v\n%s\n", err, hint.Of(err))
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { runtimetest.Main(m) }
 
 func TestSpreadIsMedianQuartilesAndLeast(t *testing.T) {
 	for _, c := range []struct {

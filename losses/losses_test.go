@@ -4,26 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
-	"distill/internal/hint"
 	"distill/losses"
 	"distill/losses/verify"
-	"distill/runtime"
 	"distill/runtime/graph"
+	"distill/runtime/runtimetest"
 )
 
-func TestMain(m *testing.M) {
-	if err := runtime.Init(""); err != nil {
-		fmt.Fprintf(os.Stderr, "%v\n%s\n", err, hint.Of(err))
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { runtimetest.Main(m) }
 
 // waves is a tensor without pattern, of numbers in −size..size.
 func waves(size, phase float64, shape ...int) verify.Tensor {

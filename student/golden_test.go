@@ -2,27 +2,20 @@ package student_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"math"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 
-	"distill/internal/hint"
 	"distill/losses"
 	"distill/runtime"
 	"distill/runtime/graph"
+	"distill/runtime/runtimetest"
 	"distill/student"
 )
 
-func TestMain(m *testing.M) {
-	if err := runtime.Init(""); err != nil {
-		fmt.Fprintf(os.Stderr, "%v\n%s\n", err, hint.Of(err))
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { runtimetest.Main(m) }
 
 const classes = 10
 
@@ -113,31 +106,21 @@ func inference(t *testing.T, a student.Arch, input graph.Shape) *graph.Program {
 	return p
 }
 
-func filled(s graph.Shape, value func(i float64) float64) graph.Array {
-	a := graph.Zeros(s)
-	for i := range a.F {
-		a.F[i] = value(float64(i))
-	}
-	return a
-}
-
-func scalar(v float64) graph.Array { return graph.Array{Shape: graph.Shape{}, F: []float64{v}} }
-
 // values are all that the programs read, in float64, by name.
 func (g golden) values() map[string]graph.Array {
 	in := map[string]graph.Array{
-		"x":                 filled(g.Input, func(i float64) float64 { return math.Sin(12.9898 * (i + 1)) }),
+		"x":                 runtimetest.Filled(g.Input, func(i float64) float64 { return math.Sin(12.9898 * (i + 1)) }),
 		losses.TeacherInput: {Shape: graph.Shape{g.Input[0], classes}, F: g.Teacher},
 		losses.LabelsInput:  {Shape: graph.Shape{g.Input[0]}, I: g.Labels},
-		"ce.weight":         scalar(0.1), // as float32 knobs they would be rounded
-		"kd.weight":         scalar(0.9),
+		"ce.weight":         runtimetest.Scalar(0.1), // as float32 knobs they would be rounded
+		"kd.weight":         runtimetest.Scalar(0.9),
 	}
 	for k, p := range g.Parameters {
 		mean := 0.0
 		if strings.HasSuffix(p.Name, "weight") && len(p.Shape) == 1 { // of a norm
 			mean = 1
 		}
-		in[p.Name] = filled(p.Shape, func(i float64) float64 { return 0.2*math.Sin(0.7*i+float64(k)) + mean })
+		in[p.Name] = runtimetest.Filled(p.Shape, func(i float64) float64 { return 0.2*math.Sin(0.7*i+float64(k)) + mean })
 	}
 	return in
 }
@@ -199,7 +182,7 @@ func TestFirstStepOnTheTapeEqualsPyTorch(t *testing.T) {
 				if strings.HasSuffix(name, "running_var") {
 					start = 1
 				}
-				in[name] = filled(graph.Shape{len(v)}, func(float64) float64 { return start })
+				in[name] = runtimetest.Filled(graph.Shape{len(v)}, func(float64) float64 { return start })
 			}
 			out, updates := tape(t, training(t, networks[name], g.Input), in)
 			near(t, "loss", out["loss"].F, []float64{g.Loss}, 1e-9)

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -18,18 +17,12 @@ import (
 	"distill/internal/hint"
 	"distill/internal/strictyaml"
 	"distill/metrics"
-	"distill/runtime"
+	"distill/runtime/runtimetest"
 )
 
 const resnet, mnist = "../models/cifar10_resnet56.onnx", "../models/mnist_cntk.onnx"
 
-func TestMain(m *testing.M) {
-	if err := runtime.Init(""); err != nil {
-		fmt.Fprintf(os.Stderr, "%v\n%s\n", err, hint.Of(err))
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { runtimetest.Main(m) }
 
 // open opens a teacher that takes pixels scaled to 0..1 where o does not say otherwise.
 func open(t testing.TB, o Options) *Teacher {

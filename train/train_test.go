@@ -15,8 +15,8 @@ import (
 	"testing"
 
 	"distill/internal/hint"
-	"distill/runtime"
 	"distill/runtime/graph"
+	"distill/runtime/runtimetest"
 )
 
 const (
@@ -30,10 +30,7 @@ const (
 var tiny string
 
 func TestMain(m *testing.M) {
-	if err := runtime.Init(""); err != nil {
-		fmt.Fprintf(os.Stderr, "%v\n%s\n", err, hint.Of(err))
-		os.Exit(1)
-	}
+	runtimetest.Init()
 	if again() {
 		return
 	}

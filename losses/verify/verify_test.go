@@ -1,25 +1,16 @@
 package verify_test
 
 import (
-	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
-	"distill/internal/hint"
 	"distill/losses"
 	"distill/losses/verify"
-	"distill/runtime"
+	"distill/runtime/runtimetest"
 )
 
-func TestMain(m *testing.M) {
-	if err := runtime.Init(""); err != nil {
-		fmt.Fprintf(os.Stderr, "%v\n%s\n", err, hint.Of(err))
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { runtimetest.Main(m) }
 
 func goldens(t *testing.T) []verify.Case {
 	t.Helper()

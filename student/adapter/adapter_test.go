@@ -3,7 +3,6 @@ package adapter_test
 import (
 	"fmt"
 	"math"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -16,16 +15,11 @@ import (
 	"distill/runtime"
 	"distill/runtime/graph"
 	"distill/runtime/graph/op"
+	"distill/runtime/runtimetest"
 	"distill/student/adapter"
 )
 
-func TestMain(m *testing.M) {
-	if err := runtime.Init(""); err != nil {
-		fmt.Fprintf(os.Stderr, "%v\n%s\n", err, hint.Of(err))
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { runtimetest.Main(m) }
 
 // pairs are shapes that each adapter brings together.
 var pairs = map[string][]struct{ student, teacher graph.Shape }{
@@ -123,7 +117,7 @@ func build(a adapter.Adapter, mode graph.Mode, student, teacher graph.Shape, des
 func training(t *testing.T, a adapter.Adapter, student, teacher graph.Shape) *graph.Program {
 	t.Helper()
 	p, err := build(a, graph.Training, student, teacher, func(g *graph.Graph, y *G.Node) {
-		w := filled(graph.ShapeOf(y), func(i float64) float64 { return math.Sin(i + 1) })
+		w := runtimetest.Filled(graph.ShapeOf(y), func(i float64) float64 { return math.Sin(i + 1) })
 		cost := op.ReduceSum(op.Mul(y, g.Const(w)), nil, false)
 		g.Output("cost", cost)
 		for _, d := range g.Grad(cost) {
@@ -146,7 +140,7 @@ func values(t *testing.T, p *graph.Program) map[string]graph.Array {
 	in := map[string]graph.Array{}
 	for k, l := range append(slices.Clone(p.Inputs), p.Stored...) {
 		drawn, stored := store.Tensor(l.Name)
-		in[l.Name] = filled(l.Shape, func(i float64) float64 {
+		in[l.Name] = runtimetest.Filled(l.Shape, func(i float64) float64 {
 			v := math.Sin(12.9898*(i+1) + 78.233*float64(k+1))
 			if stored && l.Name != "student" {
 				v = 0.2*v + float64(drawn.F[int(i)])

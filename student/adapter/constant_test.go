@@ -7,6 +7,7 @@ import (
 	"distill/runtime"
 	"distill/runtime/graph"
 	"distill/runtime/graph/op"
+	"distill/runtime/runtimetest"
 	"distill/student/adapter"
 )
 
@@ -114,9 +115,9 @@ func TestTokensThatAreAllAlikeGiveOneAnswerWhateverTheTeacherAsks(t *testing.T) 
 		t.Fatal(err)
 	}
 	in := values(t, p)
-	in["student"] = filled(student, func(i float64) float64 { return float64(int(i) / 6) }) // each channel of each image its own
+	in["student"] = runtimetest.Filled(student, func(i float64) float64 { return float64(int(i) / 6) }) // each channel of each image its own
 	first := onTape(t, p, in)["y"]
-	in["teacher"] = filled(teacher, func(i float64) float64 { return 10 * (i - 7) })
+	in["teacher"] = runtimetest.Filled(teacher, func(i float64) float64 { return 10 * (i - 7) })
 	near(t, "y", onTape(t, p, in)["y"].F, first.F, 1e-12)
 	for i := range first.F { // as its first place, of the 4 of an image and channel
 		near(t, "y", first.F[i:i+1], first.F[i/4*4:i/4*4+1], 1e-12)

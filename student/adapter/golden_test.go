@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"distill/runtime/graph"
+	"distill/runtime/runtimetest"
 )
 
 // golden is a case of testdata/goldens/adapters.json; adapters.py says how it was made.
@@ -20,14 +21,6 @@ type golden struct {
 		K        int
 		Gradient []float64
 	}
-}
-
-func filled(s graph.Shape, value func(i float64) float64) graph.Array {
-	a := graph.Zeros(s)
-	for i := range a.F {
-		a.F[i] = value(float64(i))
-	}
-	return a
 }
 
 func TestAdaptersEqualPyTorch(t *testing.T) {
@@ -47,8 +40,8 @@ func TestAdaptersEqualPyTorch(t *testing.T) {
 			}
 			p := training(t, s.Adapter, want.Student, want.Teacher)
 			in := map[string]graph.Array{
-				"student": filled(want.Student, func(i float64) float64 { return math.Sin(12.9898 * (i + 1)) }),
-				"teacher": filled(want.Teacher, func(i float64) float64 { return math.Cos(2.3*i + 0.5) }),
+				"student": runtimetest.Filled(want.Student, func(i float64) float64 { return math.Sin(12.9898 * (i + 1)) }),
+				"teacher": runtimetest.Filled(want.Teacher, func(i float64) float64 { return math.Cos(2.3*i + 0.5) }),
 			}
 			params := 0
 			for _, l := range p.Stored {
@@ -66,7 +59,7 @@ func TestAdaptersEqualPyTorch(t *testing.T) {
 					if strings.HasSuffix(l.Name, "weight") && len(l.Shape) == 1 { // of a norm
 						mean = 1
 					}
-					in[l.Name] = filled(l.Shape, func(i float64) float64 { return 0.5*math.Sin(0.7*i+float64(g.K)) + mean })
+					in[l.Name] = runtimetest.Filled(l.Shape, func(i float64) float64 { return 0.5*math.Sin(0.7*i+float64(g.K)) + mean })
 				}
 			}
 			if params != len(want.Parameters) {

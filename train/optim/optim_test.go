@@ -10,22 +10,16 @@ import (
 	"strings"
 	"testing"
 
-	"distill/internal/hint"
 	"distill/internal/strictyaml"
 	"distill/runtime"
 	"distill/runtime/graph"
 	"distill/runtime/graph/op"
+	"distill/runtime/runtimetest"
 	"distill/train"
 	"distill/train/optim"
 )
 
-func TestMain(m *testing.M) {
-	if err := runtime.Init(""); err != nil {
-		fmt.Fprintf(os.Stderr, "%v\n%s\n", err, hint.Of(err))
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { runtimetest.Main(m) }
 
 // golden is a case of testdata/goldens/optim.json; optim.py says how it was made.
 type golden struct {
@@ -96,32 +90,22 @@ func (g golden) program(t *testing.T, o optim.Optimizer) *graph.Program {
 	return p
 }
 
-func filled(s graph.Shape, value func(i float64) float64) graph.Array {
-	a := graph.Zeros(s)
-	for i := range a.F {
-		a.F[i] = value(float64(i))
-	}
-	return a
-}
-
-func scalar(v float64) graph.Array { return graph.Array{Shape: graph.Shape{}, F: []float64{v}} }
-
 func inputs(o optim.Optimizer, step int) map[string]graph.Array {
 	t := float64(step)
 	in := map[string]graph.Array{
-		"x":  filled(graph.Shape{5, 3}, func(i float64) float64 { return 2 * math.Sin(12.9898*(i+1)+78.233*t) }),
-		"y":  filled(graph.Shape{5, 4}, func(i float64) float64 { return math.Cos(0.9*i + 0.4*t) }),
-		"lr": scalar(0.2 / (t + 1)),
+		"x":  runtimetest.Filled(graph.Shape{5, 3}, func(i float64) float64 { return 2 * math.Sin(12.9898*(i+1)+78.233*t) }),
+		"y":  runtimetest.Filled(graph.Shape{5, 4}, func(i float64) float64 { return math.Cos(0.9*i + 0.4*t) }),
+		"lr": runtimetest.Scalar(0.2 / (t + 1)),
 	}
 	for name, v := range o.Knobs(step) {
-		in[name] = scalar(float64(v))
+		in[name] = runtimetest.Scalar(float64(v))
 	}
 	return in
 }
 
 func start() (weight, bias graph.Array) {
-	return filled(graph.Shape{4, 3}, func(i float64) float64 { return math.Sin(0.7 * i) }),
-		filled(graph.Shape{4}, func(i float64) float64 { return 0.5 * math.Cos(1.1*i) })
+	return runtimetest.Filled(graph.Shape{4, 3}, func(i float64) float64 { return math.Sin(0.7 * i) }),
+		runtimetest.Filled(graph.Shape{4}, func(i float64) float64 { return 0.5 * math.Cos(1.1*i) })
 }
 
 func float32s(a graph.Array) graph.Tensor {
