@@ -5,13 +5,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
 	"distill/internal/atomicfile"
+	"distill/internal/disktest"
 	"distill/internal/hint"
 )
 
@@ -125,23 +125,9 @@ func TestErrorsNameThePathAndTheWayOut(t *testing.T) {
 	}
 }
 
-// limitFile makes the system refuse to write past a number of bytes of a file until the test ends.
-func limitFile(t *testing.T, bytes uint64) {
-	t.Helper()
-	signal.Ignore(syscall.SIGXFSZ)
-	var old syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old) })
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: bytes, Max: old.Max}); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestErrorsOfWritesDoNotNameTheTemporaryFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.txt")
-	limitFile(t, 1<<17)
+	disktest.Limit(t, 1<<17)
 	err := atomicfile.Write(path, text(strings.Repeat("x", 1<<20)))
 	if want := "atomicfile: write " + path + ": file too large"; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"math"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"syscall"
 	"testing"
 
+	"distill/internal/disktest"
 	"distill/teacher"
 )
 
@@ -71,20 +71,6 @@ func TestFloat16IsCloseAndHalfTheSize(t *testing.T) {
 	refused(t, c.Add(0, []int{1}, teacher.Outputs{Logits: []float32{1, 70000, 2}}), "sample 1", "70000 does not fit into float16", "dtype=float32")
 }
 
-// limitFiles makes the system refuse to write past a number of bytes of a file until the test ends, as a full disk does.
-func limitFiles(t *testing.T, bytes uint64) {
-	t.Helper()
-	signal.Ignore(syscall.SIGXFSZ)
-	var old syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old) })
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: bytes, Max: old.Max}); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestAFullDiskIsAnErrorAndWhatIsThereStays(t *testing.T) {
 	k := key()
 	k.Samples = 500 // 18 kB a shard
@@ -98,7 +84,7 @@ func TestAFullDiskIsAnErrorAndWhatIsThereStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("full", func(t *testing.T) {
-		limitFiles(t, 4096)
+		disktest.Limit(t, 4096)
 		refused(t, c.Add(1, all, outputs(1, all...)), "write", "free some space", "goes on with it")
 	})
 	c.Close()
