@@ -38,6 +38,13 @@ type Typed interface {
 	DType(output int) DType
 }
 
+// Placer is an Op that may put its only input among zeros.
+type Placer interface {
+	// Place is where an input of a shape begins, on the only axis along which there are zeros beside it; ok is false where it is put
+	// in any other way.
+	Place(in Shape) (axis, from int, ok bool)
+}
+
 // Operand is an input of an operator being lowered. The zero Operand is an absent optional input.
 type Operand struct {
 	Name  string

@@ -49,9 +49,12 @@ func Lower(p *graph.Program, l Lowering) (*Model, error) {
 		return nil, err
 	}
 	made := make([]int, len(steps)) // the number of nodes once each step is emitted
+	joins, unread := joins(p, steps)
 	for i, s := range steps {
-		if values[s.Node], err = e.step(s, values); err != nil {
-			return nil, err
+		if j, ok := joins[s.Node]; ok {
+			values[s.Node] = []string{e.join(j, s.Shapes[0], values)}
+		} else if !unread[s.Node] {
+			values[s.Node] = e.step(s, values)
 		}
 		made[i] = len(e.graph.Node)
 	}
@@ -174,12 +177,12 @@ func (e *emitter) leaves(p *graph.Program, l Lowering, values map[*G.Node][]stri
 }
 
 // step emits one operator and returns the names of its outputs.
-func (e *emitter) step(s graph.Step, values map[*G.Node][]string) ([]string, error) {
+func (e *emitter) step(s graph.Step, values map[*G.Node][]string) []string {
 	switch {
 	case s.Value != nil:
-		return []string{e.Const(*s.Value)}, nil
+		return []string{e.Const(*s.Value)}
 	case s.Of != nil:
-		return values[s.Of][s.Index : s.Index+1], nil
+		return values[s.Of][s.Index : s.Index+1]
 	}
 	in := make([]graph.Operand, len(s.Inputs))
 	names := make([]string, len(s.Inputs))
@@ -188,9 +191,17 @@ func (e *emitter) step(s graph.Step, values map[*G.Node][]string) ([]string, err
 		in[i] = graph.Operand{Name: names[i], Shape: graph.ShapeOf(n)}
 	}
 	if s.Sum {
-		return []string{e.Emit("Add", s.Shapes[0], names)}, nil
+		return []string{e.Emit("Add", s.Shapes[0], names)}
 	}
-	return s.Op.Lower(e, in), nil
+	return s.Op.Lower(e, in)
+}
+
+func (e *emitter) join(j join, whole graph.Shape, values map[*G.Node][]string) string {
+	var parts []string
+	for _, n := range j.parts {
+		parts = append(parts, values[n][0])
+	}
+	return e.Emit("Concat", whole, parts, graph.Attr{Name: "axis", Value: j.axis})
 }
 
 // results names the outputs and updates. The node that makes a value takes the result's name: an Identity would copy. Only

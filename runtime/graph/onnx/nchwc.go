@@ -77,7 +77,7 @@ var layouts = map[string]func(b *blocker, n *pb.NodeProto) bool{
 	"Mul":                (*blocker).multiplication,
 
 	"Elu": (*blocker).elementwise, "Erf": (*blocker).elementwise,
-	"Exp": (*blocker).elementwise, "HardSwish": (*blocker).elementwise,
+	"Exp": (*blocker).elementwise, "Gelu": (*blocker).elementwise, "HardSwish": (*blocker).elementwise,
 	"LeakyRelu": (*blocker).elementwise, "Neg": (*blocker).elementwise, "Sigmoid": (*blocker).elementwise,
 	"Softplus": (*blocker).elementwise, "Sub": (*blocker).elementwise, "Tanh": (*blocker).elementwise,
 }

@@ -51,6 +51,15 @@ func (p pad) inner(in graph.Shape) slice {
 	return o
 }
 
+// Place implements [graph.Placer].
+func (p pad) Place(in graph.Shape) (axis, from int, ok bool) {
+	ranges := p.inner(in).ranges
+	if p.value != 0 || len(ranges) != 1 {
+		return 0, 0, false
+	}
+	return ranges[0].Axis, ranges[0].From, true
+}
+
 func (p pad) Eval(in []graph.Array) []graph.Array {
 	y := filled(p.Infer([]graph.Shape{in[0].Shape})[0], p.value)
 	p.inner(in[0].Shape).place(in[0], y)

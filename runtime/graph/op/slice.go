@@ -123,6 +123,14 @@ func (o sliceGrad) Eval(in []graph.Array) []graph.Array {
 	return []graph.Array{dx}
 }
 
+// Place implements [graph.Placer].
+func (o sliceGrad) Place(graph.Shape) (axis, from int, ok bool) {
+	if len(o.ranges) != 1 || o.ranges[0].Step != 1 {
+		return 0, 0, false
+	}
+	return o.ranges[0].Axis, o.ranges[0].From, true
+}
+
 // Grad of a gradient is the slice again.
 func (o sliceGrad) Grad(_ []*G.Node, _, dout *G.Node) []*G.Node {
 	return []*G.Node{graph.Apply(o.slice, dout)}

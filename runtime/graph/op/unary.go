@@ -128,6 +128,3 @@ func Softplus(x *G.Node) *G.Node { return graph.Apply(softplus(), x) }
 
 // Silu is x·sigmoid(x), as PyTorch exports it: two nodes.
 func Silu(x *G.Node) *G.Node { return Mul(x, Sigmoid(x)) }
-
-// Gelu is ½x(1+erf(x/√2)), the exact form (Hendrycks and Gimpel 2016, arXiv:1606.08415), as PyTorch exports it.
-func Gelu(x *G.Node) *G.Node { return Scale(Mul(x, Shift(Erf(Scale(x, 1/math.Sqrt2)), 1)), 0.5) }
