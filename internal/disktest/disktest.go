@@ -8,7 +8,7 @@ import (
 )
 
 // Limit makes the system refuse to write past a number of bytes of any file until the test ends, as a full disk does. It holds for
-// the whole process: such a test must not be parallel.
+// the whole process: such a test must not be parallel, and the limit be above the log that testing keeps of it, some kilobytes.
 func Limit(t testing.TB, bytes uint64) {
 	t.Helper()
 	signal.Ignore(syscall.SIGXFSZ)

@@ -73,10 +73,10 @@ func TestFloat16IsCloseAndHalfTheSize(t *testing.T) {
 
 func TestAFullDiskIsAnErrorAndWhatIsThereStays(t *testing.T) {
 	k := key()
-	k.Samples = 500 // 18 kB a shard
+	k.Samples = 50000 // 2 MB a shard: the limit is far above what testing itself writes meanwhile
 	folder := t.TempDir()
 	c := create(t, folder, k)
-	all := make([]int, 500)
+	all := make([]int, k.Samples)
 	for i := range all {
 		all[i] = i
 	}
@@ -84,7 +84,7 @@ func TestAFullDiskIsAnErrorAndWhatIsThereStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("full", func(t *testing.T) {
-		disktest.Limit(t, 4096)
+		disktest.Limit(t, 1<<20)
 		refused(t, c.Add(1, all, outputs(1, all...)), "write", "free some space", "goes on with it")
 	})
 	c.Close()
