@@ -113,8 +113,12 @@ func interrupted(t testing.TB, r *Recipe, o Options, n int) {
 			stop()
 		}
 	}
-	if err := open(t, r, o).Train(ctx); !errors.Is(err, ErrInterrupted) {
+	run := open(t, r, o)
+	if err := run.Train(ctx); !errors.Is(err, ErrInterrupted) {
 		t.Fatalf("an interrupted run ends with %v", err)
+	}
+	if err := run.Close(); err != nil { // as a process that ends
+		t.Fatal(err)
 	}
 }
 
