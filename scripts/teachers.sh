@@ -9,6 +9,9 @@
 set -euo pipefail
 
 cifar10=$1 teachers=$(realpath "$2") runs=runs/teachers
+for file in "$cifar10"/{data_batch_1,valid_10000}.bin "$teachers"/cifar10_{resnet56,efficientnet_small,vit_small}.onnx; do
+	[ -f "$file" ] || { echo "teachers.sh: error: there is no $file" >&2; exit 1; }
+done
 mkdir -p "$runs"
 ln -sfn "$teachers" runs/from
 
