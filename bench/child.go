@@ -83,7 +83,7 @@ func (s setup) of(what string) string {
 
 func (s setup) start(ctx context.Context) (*child, error) { return s.peer(s.env...)(ctx) }
 
-// peer is the setup with other variables.
+// peer is the setup with these variables instead of its own: memory is measured without any.
 func (s setup) peer(env ...string) side {
 	return func(ctx context.Context) (*child, error) {
 		c := exec.CommandContext(ctx, python, "-c", pytorch)

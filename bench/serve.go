@@ -20,7 +20,7 @@ import (
 //	step N                                          runs once untimed, then N times: milliseconds of each
 //	memory                                          the process's largest resident set so far, in bytes
 //
-//	open IMAGES THREADS FOLDER WAY   readies an epoch of so many images, the way or in the peer's layout, and takes its first step
+//	open IMAGES THREADS FOLDER WAY   readies an epoch of so many images, in the peer a layout for the way, and takes its first step
 //	train SETTLE N                   takes some steps untimed, then N: milliseconds of these, and of the wait among them
 //
 // pytorch.py answers the same ones, and two more of its own.

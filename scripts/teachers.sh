@@ -27,7 +27,7 @@ for way in live cold warm; do
 		data.train=data_batch_1.bin 'data.val=valid_10000.bin[0:1000]' "$@"
 	echo "$way: $SECONDS s" >>"$runs/exact/table.txt"
 done
-(cd "$runs/exact" && sha256sum {live,cold,warm}/student.onnx | tee -a table.txt)
+(cd "$runs/exact" && sha256sum {live,cold,warm}/student.onnx >>table.txt && cat table.txt)
 cmp "$runs"/exact/{live,cold}/student.onnx
 cmp "$runs"/exact/{live,warm}/student.onnx
 

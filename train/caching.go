@@ -27,7 +27,7 @@ type Caching struct {
 func OpenCaching(r *Recipe) (_ *Caching, err error) {
 	if len(r.Teachers) > 0 {
 		return nil, hint.Wrap(errors.New("train: the recipe has several teachers, and a cache is of one"),
-			"take each of them by Recipe.Singly")
+			"name one of them as the only teacher")
 	}
 	if !r.Taught() {
 		return nil, errNoTeacher()

@@ -239,7 +239,7 @@ func TestTeachersThatCannotBeCombinedAreRefused(t *testing.T) {
 		wants(t, err, tt.words...)
 	}
 	_, err := OpenCaching(learning(t, []string{a, a}))
-	wants(t, err, "several teachers", "Singly")
+	wants(t, err, "several teachers", "the only teacher")
 }
 
 func TestRecipeOfOneTeacherSaysNothingOfSeveral(t *testing.T) {

@@ -73,9 +73,9 @@ teacher.cache.maps=true is given: what they would take is printed.
 A recipe with several teachers has a cache for each, in its teachers.0.cache.folder and so on, or in the numbered folders 0, 1, … of
 --output. All forecasts are made before the first cache.
 
-JSON is an object, for several teachers a list of such. Keys: folder, views, dtype, taps (name, shape; kept beside the logits), images (views of samples), bytes, map_bytes (what the
-maps that are not kept would take), free_bytes, img_per_s and seconds (of the forecast), done (false after --dry-run) and took
-(seconds).`,
+JSON is an object, for several teachers a list of such. Keys: folder, views, dtype, taps (name, shape; kept beside the logits),
+images (views of samples), bytes, map_bytes (what the maps that are not kept would take), free_bytes, img_per_s and seconds (of
+the forecast), done (false after --dry-run) and took (seconds).`,
 		Example: `  distill cache build --recipe recipe.yaml --output cache
   distill cache build --recipe recipe.yaml --views 10 --dtype float16 --dry-run`,
 		Args: cobra.ArbitraryArgs,
@@ -154,13 +154,13 @@ func (o cacheBuildOptions) load() (r *train.Recipe, several bool, err error) {
 		if several && folder != "" {
 			folder = filepath.Join(folder, fmt.Sprint(i))
 		}
-		for _, k := range []struct{ name, value string }{{"dtype", o.dtype}, {"folder", folder}} {
+		for _, k := range []struct{ flag, name, value string }{{"dtype", "dtype", o.dtype}, {"output", "folder", folder}} {
 			if k.value == "" {
 				continue
 			}
 			text, err := yamlText(k.value)
 			if err != nil {
-				return nil, false, fmt.Errorf("%s: %w", k.name, err)
+				return nil, false, fmt.Errorf("--%s: %w", k.flag, err)
 			}
 			overrides = append(overrides, cacheKey(several, i, k.name)+"="+text)
 		}

@@ -46,9 +46,9 @@ seeds is for other seeds, from the differences seed by seed, by Student's t: it 
 Seed 1 of all rows is trained before seed 2 of any, and OUTPUT/table.md is written anew after each run. What is finished is
 not trained again, and what Ctrl-C stopped goes on: give the same command.
 
-JSON keys: images (to train, val and test), rows (name, runs, top1, best_top1, null where there are no figures; gains, a list with over, the row it is
-over, mean, images and seeds, the two intervals). Of a run: recipe_sha256, seed, images, top1, best_top1, seconds, correct (a digit an image),
-diverged (why there are no figures). Shares are 0..1.`,
+JSON keys: images (to train, val and test), rows (name, runs, top1, best_top1, null where there are no figures; gains, a list with
+over, the row it is over, mean, images and seeds, the two intervals). Of a run: recipe_sha256, seed, images, top1, best_top1,
+seconds, correct (a digit an image), diverged (why there are no figures). Shares are 0..1.`,
 		Example: "  distill compare suite.yaml",
 		Args:    wantArgs(1, math.MaxInt, "a suite"),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -49,9 +49,9 @@ func Lower(p *graph.Program, l Lowering) (*Model, error) {
 		return nil, err
 	}
 	made := make([]int, len(steps)) // the number of nodes once each step is emitted
-	joins, unread := joins(p, steps)
+	joined, unread := joins(p, steps)
 	for i, s := range steps {
-		if j, ok := joins[s.Node]; ok {
+		if j, ok := joined[s.Node]; ok {
 			values[s.Node] = []string{e.join(j, s.Shapes[0], values)}
 		} else if !unread[s.Node] {
 			values[s.Node] = e.step(s, values)
