@@ -84,8 +84,10 @@ func asNearAsPlain(p *graph.Program, in []graph.Array) error {
 	if err != nil {
 		return err
 	}
+	winograd := probed
+	winograd.Winograd = graph.WinogradAlways
 	off := map[graph.Target]map[string]float64{} // largest difference of each result
-	for _, target := range []graph.Target{{}, probed} {
+	for _, target := range []graph.Target{{}, probed, winograd} {
 		got, err := onONNXRuntime(p, tensorsOf(in), target)
 		if err != nil {
 			return fmt.Errorf("%+v: %w", target, err)
@@ -98,9 +100,11 @@ func asNearAsPlain(p *graph.Program, in []graph.Array) error {
 		}
 	}
 	for name, w := range want {
-		size, plain, blocked := max(1, largest(w)(0)), off[graph.Target{}][name], off[probed][name]
-		if !(plain <= 1e-2*size) || !(blocked <= max(5e-5*size, 4*plain)) {
-			return fmt.Errorf("%s, of at most %g, is %g from the tape's, in plain ONNX %g", name, size, blocked, plain)
+		size, plain := max(1, largest(w)(0)), off[graph.Target{}][name]
+		for _, target := range []graph.Target{probed, winograd} {
+			if blocked := off[target][name]; !(plain <= 1e-2*size) || !(blocked <= max(5e-5*size, 4*plain)) {
+				return fmt.Errorf("%s, of at most %g, is %g from the tape's on %+v, in plain ONNX %g", name, size, blocked, target, plain)
+			}
 		}
 	}
 	return nil

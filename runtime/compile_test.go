@@ -144,10 +144,14 @@ func TestProbeChoosesTheLargestBlockThatComputes(t *testing.T) {
 		t.Fatal(err)
 	}
 	largest := graph.Target{}
-	for _, target := range []graph.Target{{Fused: true}, {Fused: true, Block: 8}, {Fused: true, Block: 16}} {
+	for _, target := range []graph.Target{{Fused: true}, {Fused: true, Block: 8}, {Fused: true, Block: 16},
+		{Fused: true, Block: 8, Winograd: graph.WinogradAlways}, {Fused: true, Block: 16, Winograd: graph.WinogradAlways}} {
 		got, err := probeRun(target)
 		fits := err == nil && near(got, want)
 		if fits {
+			if target.Winograd == graph.WinogradAlways {
+				target.Winograd = graph.WinogradWhereFaster
+			}
 			largest = target
 		}
 		t.Logf("%+v: usable %v", target, fits)

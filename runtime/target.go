@@ -18,8 +18,8 @@ var probed struct {
 	done   bool
 }
 
-// Probe finds out what programs can be lowered for: the fused operators on the CPU provider, and the channel block of its
-// convolution, which depends on the processor. Both are internals of ONNX Runtime, so a target counts only if a small
+// Probe finds out what programs can be lowered for: the fused operators on the CPU provider, the channel block of its
+// convolution, which depends on the processor, and Winograd's algorithm on these blocks. The first two are internals of ONNX Runtime, so a target counts only if a small
 // training step starts and gives the numbers of plain ONNX. Another provider gets what every one has.
 func Probe(opts Options) (graph.Target, error) {
 	if !opts.Provider.isCPU() {
@@ -32,10 +32,20 @@ func Probe(opts Options) (graph.Target, error) {
 		if err != nil {
 			return graph.Target{}, fmt.Errorf("runtime: probe: %w", err)
 		}
-		for _, target := range []graph.Target{{Fused: true, Block: 16}, {Fused: true, Block: 8}, {Fused: true}} {
-			if got, err := probeRun(target); err == nil && near(got, want) {
-				probed.target = target
+		computes := func(t graph.Target) bool {
+			got, err := probeRun(t)
+			return err == nil && near(got, want)
+		}
+		for _, t := range []graph.Target{{Fused: true, Block: 16}, {Fused: true, Block: 8}, {Fused: true}} {
+			if computes(t) {
+				probed.target = t
 				break
+			}
+		}
+		if t := probed.target; t.Block > 0 {
+			t.Winograd = graph.WinogradAlways // else the small step would not use it
+			if computes(t) {
+				probed.target.Winograd = graph.WinogradWhereFaster
 			}
 		}
 		probed.done = true

@@ -65,7 +65,19 @@ type Target struct {
 	// Portable does without what the kernels of some provider lack: batch norm in training mode, which neither CUDA nor WebGPU
 	// has, and the indices of a MaxPool, which WebGPU lacks.
 	Portable bool
+	Winograd Winograd // of a Target with blocks
 }
+
+// Winograd says which convolutions of 3×3, and gradients of them, are computed by Winograd's algorithm: of many channels in up
+// to half the time, with rounding up to twice as coarse.
+type Winograd uint8
+
+// The choices.
+const (
+	WinogradNever Winograd = iota
+	WinogradWhereFaster
+	WinogradAlways // wherever it computes the same: for checks on small images
+)
 
 // Fills reports whether images of c channels are kept in blocks: where they fill one, and ONNX Runtime can reorder them.
 func (t Target) Fills(c int) bool { return t.Block > 0 && c >= t.Block && c%4 == 0 }

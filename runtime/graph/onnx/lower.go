@@ -65,7 +65,7 @@ func Lower(p *graph.Program, l Lowering) (*Model, error) {
 	case l.Target.Half:
 		m.halve(p, forward(p, steps, made, e.graph.Node))
 	case l.Target.Block > 0:
-		return m, m.layBlocks(e.shapes, l.Target.Block)
+		return m, m.layBlocks(e.shapes, l.Target)
 	}
 	return m, nil
 }

@@ -20,8 +20,8 @@ const nchwcDomain = "com.microsoft.nchwc"
 // twins, a ReorderInput makes a twin of what comes in plain, and a ReorderOutput the plain value where a node without a layout
 // reads it. Channels that do not fill the last block are zeros or without meaning, and nothing reads them.
 // shapes holds the shape of every value.
-func (m *Model) layBlocks(shapes map[string]graph.Shape, block int) error {
-	b := newBlocker(m.proto.Graph, shapes, block)
+func (m *Model) layBlocks(shapes map[string]graph.Shape, target graph.Target) error {
+	b := newBlocker(m.proto.Graph, shapes, target)
 	for _, n := range m.proto.Graph.Node {
 		if err := b.node(n); err != nil {
 			return err
@@ -34,15 +34,20 @@ func (m *Model) layBlocks(shapes map[string]graph.Shape, block int) error {
 	b.copySums()
 	m.proto.Graph.Node = b.nodes
 	m.proto.Graph.Initializer = append(m.proto.Graph.Initializer, b.consts...)
-	if slices.ContainsFunc(b.nodes, func(n *pb.NodeProto) bool { return n.GetDomain() == nchwcDomain }) {
-		m.proto.OpsetImport = append(m.proto.OpsetImport, opset(nchwcDomain))
+	for _, domain := range []string{nchwcDomain, "com.microsoft"} {
+		used := slices.ContainsFunc(b.nodes, func(n *pb.NodeProto) bool { return n.GetDomain() == domain })
+		imported := slices.ContainsFunc(m.proto.OpsetImport, func(o *pb.OperatorSetIdProto) bool { return o.GetDomain() == domain })
+		if used && !imported {
+			m.proto.OpsetImport = append(m.proto.OpsetImport, opset(domain))
+		}
 	}
 	m.proto.OpsetImport = slices.DeleteFunc(m.proto.OpsetImport, func(o *pb.OperatorSetIdProto) bool { return o.GetDomain() == graph.BlockedDomain })
 	return nil
 }
 
 type blocker struct {
-	block   int
+	target  graph.Target
+	block   int // the target's
 	shapes  map[string]graph.Shape
 	readers map[string][]*pb.NodeProto // of each value of the plain graph; nil stands for the graph's own output
 	ints    map[string][]int64         // constant vectors of whole numbers
@@ -59,6 +64,7 @@ type blocker struct {
 	summed  map[string]string        // plain value that the maker of a twin adds
 	sums    map[string]graph.Shape   // of the twins whose maker may add an image
 	norms   map[string]normed        // of batchNorm, by the name of the mean
+	tiled   map[string]string        // gradients of Winograd's convolutions, transformed
 	factors map[string]string        // what a gradient's twin must still be multiplied by, for each channel: see takesFactor
 }
 
@@ -161,12 +167,12 @@ func ancestors(n *pb.NodeProto, makers map[string]*pb.NodeProto) map[*pb.NodePro
 	return found
 }
 
-func newBlocker(g *pb.GraphProto, shapes map[string]graph.Shape, block int) *blocker {
+func newBlocker(g *pb.GraphProto, shapes map[string]graph.Shape, target graph.Target) *blocker {
 	b := &blocker{
-		block: block, shapes: shapes,
+		target: target, block: target.Block, shapes: shapes,
 		readers: map[string][]*pb.NodeProto{}, ints: map[string][]int64{}, floats: map[string]float32{},
 		named: map[string]string{}, makers: map[string]*pb.NodeProto{}, twins: map[string]string{}, owed: map[string]bool{},
-		remade: map[string]string{}, kept: map[string]bool{}, summed: map[string]string{}, sums: map[string]graph.Shape{}, norms: map[string]normed{}, factors: map[string]string{},
+		remade: map[string]string{}, kept: map[string]bool{}, summed: map[string]string{}, sums: map[string]graph.Shape{}, norms: map[string]normed{}, tiled: map[string]string{}, factors: map[string]string{},
 	}
 	for _, n := range g.Node {
 		for _, in := range n.Input {
@@ -211,7 +217,7 @@ func (b *blocker) node(n *pb.NodeProto) error {
 func (b *blocker) lanes(c int) int { return (c + b.block - 1) / b.block * b.block }
 
 func (b *blocker) fills(s graph.Shape) bool {
-	return len(s) == 4 && graph.Target{Block: b.block}.Fills(s[1])
+	return len(s) == 4 && b.target.Fills(s[1])
 }
 
 // blocked names the twin of an image, made now if there is none.

@@ -21,6 +21,9 @@ func (b *blocker) convolution(n *pb.NodeProto) bool {
 	if !b.fills(graph.Shape{x[0], co, 1, 1}) || group > 1 && !depthwise || !few && !b.fills(x) {
 		return false
 	}
+	if b.winograd(n, x, co) {
+		return b.winogradConv(n)
+	}
 	in := []string{n.Input[0]}
 	if few {
 		b.plain(in[0])
@@ -116,6 +119,10 @@ func replaced(list []*pb.AttributeProto, with *pb.AttributeProto) []*pb.Attribut
 // convGradX writes the gradient of a convolution's input at stride 1: the convolution of dy with the weights turned.
 func (b *blocker) convGradX(n *pb.NodeProto) {
 	w, dy := b.shapes[n.Input[0]], n.Input[1]
+	if b.winograd(n, b.shapes[dy], w[1]) {
+		b.winogradGradX(n)
+		return
+	}
 	b.plain(n.Input[0])
 	if intAttribute(n, "group", 1) == 1 {
 		filter := b.turned(b.taps(b.scaled(n.Input[0], dy), w), w, backwards(w[2]), backwards(w[3]))
@@ -231,6 +238,10 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 	x, dy := b.shapes[n.Input[0]], b.shapes[n.Input[1]]
 	if intAttribute(n, "group", 1) > 1 {
 		b.depthwiseGradW(n, x, dy)
+		return
+	}
+	if b.winograd(n, x, dy[1]) {
+		b.winogradGradW(n)
 		return
 	}
 	k := attribute(n, "kernel_shape").GetInts()

@@ -1,0 +1,266 @@
+package onnx
+
+import (
+	"slices"
+
+	pb "distill/internal/onnxpb"
+	"distill/runtime/graph"
+)
+
+// Winograd's convolution F(4×4, 3×3), of Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks", eq. 8: with
+// tiles d of 6×6 places, which overlap, and a kernel g,
+//
+//	y = Aᵀ [Σ (G g Gᵀ) ⊙ (Bᵀ d B)] A   over channels
+//
+// takes 36 products for each pair of channels and 16 places of the result, where the sum over taps takes 144.
+//
+// Tiles are never gathered. An image [H,W,N,C] is a matrix of H rows, and one product with the Bᵀ of every tile below one
+// another, [6·tiles,H], transforms all its columns; so do W's. The zeros in these matrices stand for what a tile does not reach,
+// the padding among it. They are multiplied in vain, which costs less than another pass over memory would.
+//
+// Gradients are the transposed forms: with dY = A dy Aᵀ, which both need,
+//
+//	dd = B [(G g Gᵀ) ⊙ dY] Bᵀ,  dg = Gᵀ [Σ dY ⊙ (Bᵀ d B)] G   over tiles
+//
+// A value that is not finite makes its whole image so, and not its neighbourhood alone.
+
+const (
+	tileOut = 4 // places of a result that a tile gives along an axis
+	tileIn  = 6 // places that it takes for them, and products
+)
+
+// points are where the polynomials are taken that the algorithm multiplies, beside infinity. These lose some two times what the
+// plain sum does to rounding, where the usual 0, ±1, ±2 lose four times: Barabasz et al. 2020, "Error Analysis and Improving the
+// Accuracy of Winograd Convolution for Deep Neural Networks", on how much the choice matters.
+var points = [tileIn - 1]float64{0, 0.625, -0.625, 1.5, -1.5}
+
+// transforms are Aᵀ, G and Bᵀ, by Toom and Cook.
+var transforms = func() (m struct {
+	a [tileOut][tileIn]float64
+	g [tileIn][3]float64
+	b [tileIn][tileIn]float64
+}) {
+	for j, p := range points {
+		polynomial, scale := []float64{1}, 1.0
+		for _, q := range points {
+			if q != p {
+				polynomial, scale = times(polynomial, q), scale*(p-q)
+			}
+		}
+		copy(m.b[j][:], polynomial)
+		for i, power := 0, 1.0; i < tileOut; i, power = i+1, power*p {
+			m.a[i][j] = power
+			if i < 3 {
+				m.g[j][i] = power / scale
+			}
+		}
+	}
+	all := []float64{1}
+	for _, q := range points {
+		all = times(all, q)
+	}
+	copy(m.b[tileIn-1][:], all)
+	m.a[tileOut-1][tileIn-1], m.g[tileIn-1][2] = 1, 1
+	return m
+}()
+
+// times is a polynomial, lowest power first, times x − q.
+func times(polynomial []float64, q float64) []float64 {
+	out := make([]float64, len(polynomial)+1)
+	for i, c := range polynomial {
+		out[i] -= q * c
+		out[i+1] += c
+	}
+	return out
+}
+
+// winograd reports whether a convolution from images x, or its gradient, is one that Winograd's makes cheaper. Costs are in
+// multiply-adds of a convolution in blocks, as measured: a product of the transformed takes 1.4 times as long as it would there,
+// the transforms' 2.5 times, and a change of layout as long as 50 for each place.
+func (b *blocker) winograd(n *pb.NodeProto, x graph.Shape, channels int) bool {
+	ints := func(name string, want ...int64) bool { return slices.Equal(attribute(n, name).GetInts(), want) }
+	whole := b.fills(x) && b.lanes(x[1]) == x[1] && b.lanes(channels) == channels
+	if b.target.Winograd == graph.WinogradNever || !whole || intAttribute(n, "group", 1) > 1 || !ints("kernel_shape", 3, 3) || !ints("pads", 1, 1, 1, 1) ||
+		!ints("strides", 1, 1) || !ints("dilations", 1, 1) {
+		return false
+	}
+	if b.target.Winograd == graph.WinogradAlways {
+		return true
+	}
+	th, tw := tiles(x[2]), tiles(x[3])
+	if x[0]*th*tw < 64 { // rows of a product, too few to make up for laying out its weights
+		return false
+	}
+	places, both := x[2]*x[3], x[1]+channels
+	plain := 9 * places * x[1] * channels
+	product := tileIn * tileIn * th * tw * x[1] * channels
+	transform := tileIn * th * x[3] * (x[2] + tileIn*tw) * both
+	return 1.4*float64(product)+2.5*float64(transform)+50*float64(places*both) < 0.9*float64(plain)
+}
+
+// tiles is the number of tiles along an axis.
+func tiles(places int) int { return (places + tileOut - 1) / tileOut }
+
+// winogradConv writes a convolution from x to channels.
+func (b *blocker) winogradConv(n *pb.NodeProto) bool {
+	x := b.shapes[n.Input[0]]
+	s := b.shapes[n.Output[0]]
+	in := b.transformed(b.rowsFirst(b.blocked(n.Input[0]), x), x, tileInputs)
+	products := b.product36(in, b.transformedWeights(n.Input[1], ""), whole("transB", 1))
+	y := b.blocksFirst(b.restored(products, s, tileOutputs), s)
+	if bias := input(n, 2); bias != "" {
+		y = b.affine(y, s, "", bias, "")
+	}
+	return b.pair(n.Output[0], y)
+}
+
+// winogradGradX writes the gradient of the convolution's input.
+func (b *blocker) winogradGradX(n *pb.NodeProto) {
+	dy, s := n.Input[1], b.shapes[n.Output[0]]
+	products := b.product36(b.transformedGradient(dy), b.transformedWeights(n.Input[0], dy))
+	b.pair(n.Output[0], b.blocksFirst(b.restored(products, s, tileInputs), s))
+}
+
+// winogradGradW writes the gradient of the convolution's weights.
+func (b *blocker) winogradGradW(n *pb.NodeProto) {
+	x, w := b.shapes[n.Input[0]], b.shapes[n.Output[0]]
+	dy := b.transformedGradient(n.Input[1])
+	in := b.transformed(b.rowsFirst(b.again(n.Input[0]), x), x, tileInputs)
+	products := b.product36(dy, in, whole("transA", 1))
+	flat := b.reshape(products, tileIn*tileIn, w[0]*w[1])
+	dw := b.add("FusedMatMul", "com.microsoft", []string{flat, b.kernelTransform()}, whole("transA", 1), whole("transB", 0))
+	b.scaled(b.reshape(dw, w...), n.Input[1])
+	b.name(n.Output[0])
+}
+
+// transformedGradient is A dy Aᵀ.
+func (b *blocker) transformedGradient(dy string) string {
+	if b.tiled[dy] == "" {
+		s := b.shapes[dy]
+		b.tiled[dy] = b.transformed(b.rowsFirst(b.blocked(dy), s), s, tileOutputs)
+	}
+	return b.tiled[dy]
+}
+
+// transformedWeights are G g Gᵀ of weights [K,C,3,3], as [36,K,C], times the factor that dy was left without.
+func (b *blocker) transformedWeights(w, dy string) string {
+	b.plain(w)
+	s := b.shapes[w]
+	flat := b.reshape(b.scaled(w, dy), s[0]*s[1], 9)
+	u := b.add("FusedMatMul", "com.microsoft", []string{b.kernelTransform(), flat}, whole("transA", 0), whole("transB", 1))
+	return b.reshape(u, tileIn*tileIn, s[0], s[1])
+}
+
+// product36 multiplies the 36 matrices of two transformed images, or of one and weights.
+func (b *blocker) product36(x, y string, transposed ...*pb.AttributeProto) string {
+	if len(transposed) == 0 {
+		return b.add("MatMul", "", []string{x, y})
+	}
+	return b.add("FusedMatMul", "com.microsoft", []string{x, y}, transposed...)
+}
+
+// rowsFirst lays an image in blocks out as [H,W,N,C].
+func (b *blocker) rowsFirst(v string, s graph.Shape) string {
+	blocks := s[1] / b.block
+	order := make([]int, 0, s.Size()/b.block)
+	for place := range s[2] * s[3] {
+		for i := range s[0] * blocks {
+			order = append(order, i*s[2]*s[3]+place)
+		}
+	}
+	return b.rows(b.reshape(v, len(order), b.block), 0, order)
+}
+
+// blocksFirst undoes rowsFirst.
+func (b *blocker) blocksFirst(v string, s graph.Shape) string {
+	blocks := s[1] / b.block
+	order := make([]int, 0, s.Size()/b.block)
+	for i := range s[0] * blocks {
+		for place := range s[2] * s[3] {
+			order = append(order, place*s[0]*blocks+i)
+		}
+	}
+	return b.reshape(b.rows(b.reshape(v, len(order), b.block), 0, order), s...)
+}
+
+// matrix is the transform of an axis: [6·tiles,places].
+type matrix func(i, place int) float64
+
+// tileInputs takes a tile's places, which begin one before the image, to its products: Bᵀ.
+func tileInputs(i, place int) float64 { return transforms.b[i][place] }
+
+// tileOutputs takes the places that a tile gives to its products: A.
+func tileOutputs(i, place int) float64 {
+	if place < 1 || place > tileOut {
+		return 0
+	}
+	return transforms.a[place-1][i]
+}
+
+// along is the transform of all the tiles of an axis, [6·tiles,places], or transposed. Rows are by product first.
+func (b *blocker) along(m matrix, places int, transposed bool) string {
+	n := tileIn * tiles(places)
+	shape := graph.Shape{n, places}
+	if transposed {
+		shape = graph.Shape{places, n}
+	}
+	t := graph.NewTensor(graph.Float32, shape...)
+	for i := range tileIn {
+		for at := range tiles(places) {
+			for k := range tileIn {
+				place := at*tileOut + k - 1
+				if place < 0 || place >= places {
+					continue
+				}
+				row := i*tiles(places) + at
+				if transposed {
+					t.F[place*n+row] = float32(m(i, k))
+				} else {
+					t.F[row*places+place] = float32(m(i, k))
+				}
+			}
+		}
+	}
+	return b.constant(encode("", t))
+}
+
+// transformed takes an image [H,W,N,C] to its tiles' products, [36,tiles·N,C].
+func (b *blocker) transformed(v string, s graph.Shape, m matrix) string {
+	n, th, tw := s[0]*s[1], tiles(s[2]), tiles(s[3])
+	v = b.add("MatMul", "", []string{b.along(m, s[2], false), b.reshape(v, s[2], s[3]*n)})
+	v = b.swapped(v, th, s[3], n)
+	v = b.add("MatMul", "", []string{b.along(m, s[3], false), b.reshape(v, tileIn, s[3], th*n)})
+	return b.reshape(v, tileIn*tileIn, tw*th*s[0], s[1])
+}
+
+// restored takes products [36,tiles·N,C] to an image [H,W,N,C], by the transposed transform.
+func (b *blocker) restored(v string, s graph.Shape, m matrix) string {
+	n, th, tw := s[0]*s[1], tiles(s[2]), tiles(s[3])
+	v = b.add("MatMul", "", []string{b.along(m, s[3], true), b.reshape(v, tileIn, tileIn*tw, th*n)})
+	v = b.swapped(v, s[3], th, n)
+	return b.add("MatMul", "", []string{b.along(m, s[2], true), b.reshape(v, tileIn*th, s[3]*n)})
+}
+
+// swapped exchanges two axes of an array [6,rows,columns,n].
+func (b *blocker) swapped(v string, rows, columns, n int) string {
+	var order []int
+	for i := range tileIn {
+		for c := range columns {
+			for r := range rows {
+				order = append(order, (i*rows+r)*columns+c)
+			}
+		}
+	}
+	return b.rows(b.reshape(v, len(order), n), 0, order)
+}
+
+// kernelTransform takes a kernel's taps to its products: G ⊗ G, [36,9].
+func (b *blocker) kernelTransform() string {
+	t := graph.NewTensor(graph.Float32, tileIn*tileIn, 9)
+	for i := range tileIn * tileIn {
+		for j := range 9 {
+			t.F[i*9+j] = float32(transforms.g[i/tileIn][j/3] * transforms.g[i%tileIn][j%3])
+		}
+	}
+	return b.constant(encode("", t))
+}
