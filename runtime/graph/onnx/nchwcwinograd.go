@@ -105,8 +105,10 @@ func tiles(places int) int { return (places + tileOut - 1) / tileOut }
 func (b *blocker) winogradConv(n *pb.NodeProto) bool {
 	x := b.shapes[n.Input[0]]
 	s := b.shapes[n.Output[0]]
-	in := b.transformed(b.rowsFirst(b.blocked(n.Input[0]), x), x, tileInputs)
-	products := b.product36(in, b.transformedWeights(n.Input[1], ""), whole("transB", 1))
+	image := b.blocked(n.Input[0])
+	zero := b.falsehood(image)
+	in := b.transformed(b.rowsFirst(image, x, zero), x, tileInputs)
+	products := b.product36(in, b.transformedWeights(n.Input[1], "", zero), whole("transB", 1))
 	y := b.blocksFirst(b.restored(products, s, tileOutputs), s)
 	if bias := input(n, 2); bias != "" {
 		y = b.affine(y, s, "", bias, "")
@@ -117,7 +119,7 @@ func (b *blocker) winogradConv(n *pb.NodeProto) bool {
 // winogradGradX writes the gradient of the convolution's input.
 func (b *blocker) winogradGradX(n *pb.NodeProto) {
 	dy, s := n.Input[1], b.shapes[n.Output[0]]
-	products := b.product36(b.transformedGradient(dy), b.transformedWeights(n.Input[0], dy))
+	products := b.product36(b.transformedGradient(dy), b.transformedWeights(n.Input[0], dy, b.falsehood(b.blocked(dy))))
 	b.pair(n.Output[0], b.blocksFirst(b.restored(products, s, tileInputs), s))
 }
 
@@ -125,7 +127,7 @@ func (b *blocker) winogradGradX(n *pb.NodeProto) {
 func (b *blocker) winogradGradW(n *pb.NodeProto) {
 	x, w := b.shapes[n.Input[0]], b.shapes[n.Output[0]]
 	dy := b.transformedGradient(n.Input[1])
-	in := b.transformed(b.rowsFirst(b.again(n.Input[0]), x), x, tileInputs)
+	in := b.transformed(b.rowsFirst(b.again(n.Input[0]), x, b.falsehood(b.blocked(n.Input[1]))), x, tileInputs)
 	products := b.product36(dy, in, whole("transA", 1))
 	flat := b.reshape(products, tileIn*tileIn, w[0]*w[1])
 	dw := b.add("FusedMatMul", "com.microsoft", []string{flat, b.kernelTransform()}, whole("transA", 1), whole("transB", 0))
@@ -137,16 +139,17 @@ func (b *blocker) winogradGradW(n *pb.NodeProto) {
 func (b *blocker) transformedGradient(dy string) string {
 	if b.tiled[dy] == "" {
 		s := b.shapes[dy]
-		b.tiled[dy] = b.transformed(b.rowsFirst(b.blocked(dy), s), s, tileOutputs)
+		b.tiled[dy] = b.transformed(b.rowsFirst(b.blocked(dy), s, b.falsehood(b.blocked(dy))), s, tileOutputs)
 	}
 	return b.tiled[dy]
 }
 
-// transformedWeights are G g Gᵀ of weights [K,C,3,3], as [36,K,C], times the factor that dy was left without.
-func (b *blocker) transformedWeights(w, dy string) string {
+// transformedWeights are G g Gᵀ of weights [K,C,3,3], as [36,K,C], times the factor that dy was left without. They are made when
+// the zero is there.
+func (b *blocker) transformedWeights(w, dy, zero string) string {
 	b.plain(w)
 	s := b.shapes[w]
-	flat := b.reshape(b.scaled(w, dy), s[0]*s[1], 9)
+	flat := b.reshapeWith(zero, b.scaled(w, dy), s[0]*s[1], 9)
 	u := b.add("FusedMatMul", "com.microsoft", []string{b.kernelTransform(), flat}, whole("transA", 0), whole("transB", 1))
 	return b.reshape(u, tileIn*tileIn, s[0], s[1])
 }
@@ -159,8 +162,25 @@ func (b *blocker) product36(x, y string, transposed ...*pb.AttributeProto) strin
 	return b.add("FusedMatMul", "com.microsoft", []string{x, y}, transposed...)
 }
 
-// rowsFirst lays an image in blocks out as [H,W,N,C].
-func (b *blocker) rowsFirst(v string, s graph.Shape) string {
+// falsehood is a whole zero, computed of an image in blocks, a vector of one element.
+func (b *blocker) falsehood(image string) string {
+	if b.zeros[image] == "" {
+		one := b.add("Slice", "", []string{image, b.vector(0, 0, 0, 0), b.vector(1, 1, 1, 1)})
+		less := b.add("Less", "", []string{one, one}) // which not even NaN is
+		b.zeros[image] = b.add("Cast", "", []string{b.reshape(less, 1)}, whole("to", int(pb.TensorProto_INT64)))
+	}
+	return b.zeros[image]
+}
+
+// reshapeWith reshapes when the zero is there, to what ONNX Runtime cannot foresee. Where it can, it keeps the memory of each
+// shape for the next value of that shape, be it as late as in the backward pass, and gives it to no other.
+func (b *blocker) reshapeWith(zero, v string, to ...int) string {
+	return b.add("Reshape", "", []string{v, b.add("Add", "", []string{b.vector(to...), zero})})
+}
+
+// rowsFirst lays an image in blocks out as [H,W,N,C], when the zero is there: a gradient that needs what the forward pass has laid out
+// already makes it again then. So ONNX Runtime, which orders nodes by what they need, does not keep it in between.
+func (b *blocker) rowsFirst(v string, s graph.Shape, zero string) string {
 	blocks := s[1] / b.block
 	order := make([]int, 0, s.Size()/b.block)
 	for place := range s[2] * s[3] {
@@ -168,7 +188,7 @@ func (b *blocker) rowsFirst(v string, s graph.Shape) string {
 			order = append(order, i*s[2]*s[3]+place)
 		}
 	}
-	return b.rows(b.reshape(v, len(order), b.block), 0, order)
+	return b.rows(b.reshapeWith(zero, v, len(order), b.block), 0, order)
 }
 
 // blocksFirst undoes rowsFirst.
@@ -180,7 +200,7 @@ func (b *blocker) blocksFirst(v string, s graph.Shape) string {
 			order = append(order, place*s[0]*blocks+i)
 		}
 	}
-	return b.reshape(b.rows(b.reshape(v, len(order), b.block), 0, order), s...)
+	return b.reshape(b.rows(b.reshape(v, -1, b.block), 0, order), s...)
 }
 
 // matrix is the transform of an axis: [6·tiles,places].
@@ -226,23 +246,23 @@ func (b *blocker) along(m matrix, places int, transposed bool) string {
 
 // transformed takes an image [H,W,N,C] to its tiles' products, [36,tiles·N,C].
 func (b *blocker) transformed(v string, s graph.Shape, m matrix) string {
-	n, th, tw := s[0]*s[1], tiles(s[2]), tiles(s[3])
-	v = b.add("MatMul", "", []string{b.along(m, s[2], false), b.reshape(v, s[2], s[3]*n)})
-	v = b.swapped(v, th, s[3], n)
-	v = b.add("MatMul", "", []string{b.along(m, s[3], false), b.reshape(v, tileIn, s[3], th*n)})
-	return b.reshape(v, tileIn*tileIn, tw*th*s[0], s[1])
+	th := tiles(s[2])
+	v = b.add("MatMul", "", []string{b.along(m, s[2], false), b.reshape(v, s[2], -1)})
+	v = b.swapped(v, th, s[3])
+	v = b.add("MatMul", "", []string{b.along(m, s[3], false), b.reshape(v, tileIn, s[3], -1)})
+	return b.reshape(v, tileIn*tileIn, -1, s[1])
 }
 
 // restored takes products [36,tiles·N,C] to an image [H,W,N,C], by the transposed transform.
 func (b *blocker) restored(v string, s graph.Shape, m matrix) string {
-	n, th, tw := s[0]*s[1], tiles(s[2]), tiles(s[3])
-	v = b.add("MatMul", "", []string{b.along(m, s[3], true), b.reshape(v, tileIn, tileIn*tw, th*n)})
-	v = b.swapped(v, s[3], th, n)
-	return b.add("MatMul", "", []string{b.along(m, s[2], true), b.reshape(v, tileIn*th, s[3]*n)})
+	th, tw := tiles(s[2]), tiles(s[3])
+	v = b.add("MatMul", "", []string{b.along(m, s[3], true), b.reshape(v, tileIn, tileIn*tw, -1)})
+	v = b.swapped(v, s[3], th)
+	return b.add("MatMul", "", []string{b.along(m, s[2], true), b.reshape(v, tileIn*th, -1)})
 }
 
-// swapped exchanges two axes of an array [6,rows,columns,n].
-func (b *blocker) swapped(v string, rows, columns, n int) string {
+// swapped exchanges two axes of an array [6,rows,columns,any].
+func (b *blocker) swapped(v string, rows, columns int) string {
 	var order []int
 	for i := range tileIn {
 		for c := range columns {
@@ -251,7 +271,7 @@ func (b *blocker) swapped(v string, rows, columns, n int) string {
 			}
 		}
 	}
-	return b.rows(b.reshape(v, len(order), n), 0, order)
+	return b.rows(b.reshape(v, len(order), -1), 0, order)
 }
 
 // kernelTransform takes a kernel's taps to its products: G ⊗ G, [36,9].
