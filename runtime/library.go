@@ -53,8 +53,21 @@ func Init(path string) error {
 	if err := ort.InitializeEnvironment(ort.WithLogLevelFatal()); err != nil {
 		return hint.Wrap(fmt.Errorf("runtime: load %s: %w", path, err), libraryHint)
 	}
+	if err := shareMemory(); err != nil {
+		return fmt.Errorf("runtime: load %s: %w", path, err)
+	}
 	library.path = path
 	return nil
+}
+
+// shareMemory makes the allocator of the CPU that all sessions share: a teacher and a student that take turns then compute in
+// the same memory.
+func shareMemory() error {
+	info, err := ort.GetMemoryInfo()
+	if err != nil {
+		return err
+	}
+	return ort.CreateAndRegisterAllocator(info, nil)
 }
 
 // LibraryPath is the absolute path of the loaded library; "" before [Init].

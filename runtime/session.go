@@ -124,6 +124,7 @@ func (opts Options) build() (*ort.SessionOptions, error) {
 		o.AddSessionConfigEntry("session.intra_op.allow_spinning", spin),
 		o.AddSessionConfigEntry("session.force_spinning_stop", "1"), // when a run ends, for whatever runs next
 		o.AddSessionConfigEntry("session.use_deterministic_compute", "1"),
+		o.AddSessionConfigEntry("session.use_env_allocators", "1"), // of shareMemory
 		opts.Provider.attach(o),
 	)
 	if err == nil && opts.Profile != "" {
