@@ -29,9 +29,9 @@ const (
 	tileIn  = 6 // places that it takes for them, and products
 )
 
-// points are where the polynomials are taken that the algorithm multiplies, beside infinity. These lose some two times what the
-// plain sum does to rounding, where the usual 0, ±1, ±2 lose four times: Barabasz et al. 2020, "Error Analysis and Improving the
-// Accuracy of Winograd Convolution for Deep Neural Networks", on how much the choice matters.
+// points are where the polynomials are taken that the algorithm multiplies, beside infinity. These lose half of what the usual 0,
+// ±1, ±2 lose to rounding; on how much the choice matters: Barabasz et al. 2020, "Error Analysis and Improving the Accuracy of
+// Winograd Convolution for Deep Neural Networks".
 var points = [tileIn - 1]float64{0, 0.625, -0.625, 1.5, -1.5}
 
 // transforms are Aᵀ, G and Bᵀ, by Toom and Cook.
@@ -74,19 +74,28 @@ func times(polynomial []float64, q float64) []float64 {
 	return out
 }
 
-// winograd reports whether a convolution from images x, or its gradient, is one that Winograd's makes cheaper. Costs are in
-// multiply-adds of a convolution in blocks, as measured: a product of the transformed takes 1.4 times as long as it would there,
-// the transforms' 2.5 times, and a change of layout as long as 50 for each place.
+// winograd reports whether a convolution from images x to channels, or its gradient, is to be Winograd's.
 func (b *blocker) winograd(n *pb.NodeProto, x graph.Shape, channels int) bool {
-	ints := func(name string, want ...int64) bool { return slices.Equal(attribute(n, name).GetInts(), want) }
-	whole := b.fills(x) && b.lanes(x[1]) == x[1] && b.lanes(channels) == channels
-	if b.target.Winograd == graph.WinogradNever || !whole || intAttribute(n, "group", 1) > 1 || !ints("kernel_shape", 3, 3) || !ints("pads", 1, 1, 1, 1) ||
-		!ints("strides", 1, 1) || !ints("dilations", 1, 1) {
+	for name, want := range map[string][]int64{"kernel_shape": {3, 3}, "pads": {1, 1, 1, 1}, "strides": {1, 1}, "dilations": {1, 1}} {
+		if !slices.Equal(attribute(n, name).GetInts(), want) {
+			return false
+		}
+	}
+	if !b.fills(x) || x[1]%b.block+channels%b.block > 0 || intAttribute(n, "group", 1) > 1 {
 		return false
 	}
-	if b.target.Winograd == graph.WinogradAlways {
+	switch b.target.Winograd {
+	case graph.WinogradAlways:
 		return true
+	case graph.WinogradWhereFaster:
+		return winogradIsFaster(x, channels)
 	}
+	return false
+}
+
+// winogradIsFaster estimates from what was measured, in multiply-adds of a convolution in blocks: one of the products takes 1.4
+// times as long, one of the transforms 2.5 times, and the changes of layout as long as 50 for each element.
+func winogradIsFaster(x graph.Shape, channels int) bool {
 	th, tw := tiles(x[2]), tiles(x[3])
 	if x[0]*th*tw < 64 { // rows of a product, too few to make up for laying out its weights
 		return false
@@ -101,14 +110,12 @@ func (b *blocker) winograd(n *pb.NodeProto, x graph.Shape, channels int) bool {
 // tiles is the number of tiles along an axis.
 func tiles(places int) int { return (places + tileOut - 1) / tileOut }
 
-// winogradConv writes a convolution from x to channels.
+// winogradConv writes a convolution.
 func (b *blocker) winogradConv(n *pb.NodeProto) bool {
-	x := b.shapes[n.Input[0]]
-	s := b.shapes[n.Output[0]]
-	image := b.blocked(n.Input[0])
-	zero := b.falsehood(image)
-	in := b.transformed(b.rowsFirst(image, x, zero), x, tileInputs)
-	products := b.product36(in, b.transformedWeights(n.Input[1], "", zero), whole("transB", 1))
+	x, s := b.blocked(n.Input[0]), b.shapes[n.Output[0]]
+	zero := b.wholeZero(x)
+	in := b.transformed(b.rowsFirst(x, b.shapes[n.Input[0]], zero), b.shapes[n.Input[0]], tileInputs)
+	products := b.products(in, b.transformedWeights(n.Input[1], "", zero), false, true)
 	y := b.blocksFirst(b.restored(products, s, tileOutputs), s)
 	if bias := input(n, 2); bias != "" {
 		y = b.affine(y, s, "", bias, "")
@@ -118,52 +125,47 @@ func (b *blocker) winogradConv(n *pb.NodeProto) bool {
 
 // winogradGradX writes the gradient of the convolution's input.
 func (b *blocker) winogradGradX(n *pb.NodeProto) {
-	dy, s := n.Input[1], b.shapes[n.Output[0]]
-	products := b.product36(b.transformedGradient(dy), b.transformedWeights(n.Input[0], dy, b.falsehood(b.blocked(dy))))
+	w, dy, s := n.Input[0], n.Input[1], b.shapes[n.Output[0]]
+	products := b.products(b.transformedGradient(dy), b.transformedWeights(w, dy, b.wholeZero(b.blocked(dy))), false, false)
 	b.pair(n.Output[0], b.blocksFirst(b.restored(products, s, tileInputs), s))
 }
 
 // winogradGradW writes the gradient of the convolution's weights.
 func (b *blocker) winogradGradW(n *pb.NodeProto) {
-	x, w := b.shapes[n.Input[0]], b.shapes[n.Output[0]]
-	dy := b.transformedGradient(n.Input[1])
-	in := b.transformed(b.rowsFirst(b.again(n.Input[0]), x, b.falsehood(b.blocked(n.Input[1]))), x, tileInputs)
-	products := b.product36(dy, in, whole("transA", 1))
-	flat := b.reshape(products, tileIn*tileIn, w[0]*w[1])
-	dw := b.add("FusedMatMul", "com.microsoft", []string{flat, b.kernelTransform()}, whole("transA", 1), whole("transB", 0))
-	b.scaled(b.reshape(dw, w...), n.Input[1])
+	x, dy, w := b.shapes[n.Input[0]], n.Input[1], b.shapes[n.Output[0]]
+	in := b.transformed(b.rowsFirst(b.again(n.Input[0]), x, b.wholeZero(b.blocked(dy))), x, tileInputs)
+	products := b.products(b.transformedGradient(dy), in, true, false)
+	dw := b.products(b.reshape(products, tileIn*tileIn, w[0]*w[1]), b.kernelTransform(), true, false)
+	b.scaled(b.reshape(dw, w...), dy)
 	b.name(n.Output[0])
 }
 
-// transformedGradient is A dy Aᵀ.
+// transformedGradient is A dy Aᵀ, which both gradients need.
 func (b *blocker) transformedGradient(dy string) string {
 	if b.tiled[dy] == "" {
-		s := b.shapes[dy]
-		b.tiled[dy] = b.transformed(b.rowsFirst(b.blocked(dy), s, b.falsehood(b.blocked(dy))), s, tileOutputs)
+		s, twin := b.shapes[dy], b.blocked(dy)
+		b.tiled[dy] = b.transformed(b.rowsFirst(twin, s, b.wholeZero(twin)), s, tileOutputs)
 	}
 	return b.tiled[dy]
 }
 
-// transformedWeights are G g Gᵀ of weights [K,C,3,3], as [36,K,C], times the factor that dy was left without. They are made when
-// the zero is there.
+// transformedWeights are G g Gᵀ of weights [K,C,3,3], as [36,K,C], times the factor that dy was left without; made when the zero
+// is there.
 func (b *blocker) transformedWeights(w, dy, zero string) string {
 	b.plain(w)
 	s := b.shapes[w]
 	flat := b.reshapeWith(zero, b.scaled(w, dy), s[0]*s[1], 9)
-	u := b.add("FusedMatMul", "com.microsoft", []string{b.kernelTransform(), flat}, whole("transA", 0), whole("transB", 1))
-	return b.reshape(u, tileIn*tileIn, s[0], s[1])
+	return b.reshape(b.products(b.kernelTransform(), flat, false, true), tileIn*tileIn, s[0], s[1])
 }
 
-// product36 multiplies the 36 matrices of two transformed images, or of one and weights.
-func (b *blocker) product36(x, y string, transposed ...*pb.AttributeProto) string {
-	if len(transposed) == 0 {
-		return b.add("MatMul", "", []string{x, y})
-	}
-	return b.add("FusedMatMul", "com.microsoft", []string{x, y}, transposed...)
+// products multiplies matrices, or as many as there are, each transposed or not.
+func (b *blocker) products(x, y string, transX, transY bool) string {
+	flag := map[bool]int{true: 1}
+	return b.add("FusedMatMul", "com.microsoft", []string{x, y}, whole("transA", flag[transX]), whole("transB", flag[transY]))
 }
 
-// falsehood is a whole zero, computed of an image in blocks, a vector of one element.
-func (b *blocker) falsehood(image string) string {
+// wholeZero is the zero, a vector of one whole number, that is computed of an image in blocks.
+func (b *blocker) wholeZero(image string) string {
 	if b.zeros[image] == "" {
 		one := b.add("Slice", "", []string{image, b.vector(0, 0, 0, 0), b.vector(1, 1, 1, 1)})
 		less := b.add("Less", "", []string{one, one}) // which not even NaN is
@@ -172,14 +174,14 @@ func (b *blocker) falsehood(image string) string {
 	return b.zeros[image]
 }
 
-// reshapeWith reshapes when the zero is there, to what ONNX Runtime cannot foresee. Where it can, it keeps the memory of each
-// shape for the next value of that shape, be it as late as in the backward pass, and gives it to no other.
+// reshapeWith reshapes when the zero is there, and to what ONNX Runtime cannot foresee. For a shape that it foresees it keeps
+// the memory until the last value of that shape in the whole step, and gives it to no other.
 func (b *blocker) reshapeWith(zero, v string, to ...int) string {
 	return b.add("Reshape", "", []string{v, b.add("Add", "", []string{b.vector(to...), zero})})
 }
 
-// rowsFirst lays an image in blocks out as [H,W,N,C], when the zero is there: a gradient that needs what the forward pass has laid out
-// already makes it again then. So ONNX Runtime, which orders nodes by what they need, does not keep it in between.
+// rowsFirst lays an image in blocks out as [H,W,N,C], when the zero is there. With a zero of the backward pass, what the forward
+// pass has laid out already is made again and not kept in between: see again.
 func (b *blocker) rowsFirst(v string, s graph.Shape, zero string) string {
 	blocks := s[1] / b.block
 	order := make([]int, 0, s.Size()/b.block)
