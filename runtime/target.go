@@ -19,8 +19,9 @@ var probed struct {
 }
 
 // Probe finds out what programs can be lowered for: the fused operators on the CPU provider, the channel block of its
-// convolution, which depends on the processor, and Winograd's algorithm on these blocks. The first two are internals of ONNX Runtime, so a target counts only if a small
-// training step starts and gives the numbers of plain ONNX. Another provider gets what every one has.
+// convolution, which depends on the processor, and Winograd's algorithm on such blocks. The first two are internals of ONNX
+// Runtime, so a target counts only if a small training step starts and gives the numbers of plain ONNX. Another provider gets
+// what every one has.
 func Probe(opts Options) (graph.Target, error) {
 	if !opts.Provider.isCPU() {
 		return graph.Target{Portable: true}, nil

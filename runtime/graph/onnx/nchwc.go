@@ -64,7 +64,7 @@ type blocker struct {
 	summed  map[string]string        // plain value that the maker of a twin adds
 	sums    map[string]graph.Shape   // of the twins whose maker may add an image
 	norms   map[string]normed        // of batchNorm, by the name of the mean
-	zeros   map[string]string        // of falsehood, by image
+	zeros   map[string]string        // of wholeZero, by image
 	tiled   map[string]string        // gradients of Winograd's convolutions, transformed
 	factors map[string]string        // what a gradient's twin must still be multiplied by, for each channel: see takesFactor
 }
@@ -173,7 +173,8 @@ func newBlocker(g *pb.GraphProto, shapes map[string]graph.Shape, target graph.Ta
 		target: target, block: target.Block, shapes: shapes,
 		readers: map[string][]*pb.NodeProto{}, ints: map[string][]int64{}, floats: map[string]float32{},
 		named: map[string]string{}, makers: map[string]*pb.NodeProto{}, twins: map[string]string{}, owed: map[string]bool{},
-		remade: map[string]string{}, kept: map[string]bool{}, summed: map[string]string{}, sums: map[string]graph.Shape{}, norms: map[string]normed{}, zeros: map[string]string{}, tiled: map[string]string{}, factors: map[string]string{},
+		remade: map[string]string{}, kept: map[string]bool{}, summed: map[string]string{}, sums: map[string]graph.Shape{}, norms: map[string]normed{},
+		zeros: map[string]string{}, tiled: map[string]string{}, factors: map[string]string{},
 	}
 	for _, n := range g.Node {
 		for _, in := range n.Input {
