@@ -51,16 +51,19 @@ func TestWinogradIsChosenWhereItIsFaster(t *testing.T) {
 		n, c, hw, channels int
 		want               bool
 	}{
-		{64, 128, 16, 128, true}, // measured: 15 ms for 21
-		{64, 256, 8, 256, true},  // 10 for 21
-		{64, 64, 8, 64, true},    // 1.2 for 1.4
-		{16, 256, 14, 256, true}, // 10 for 16
-		{16, 512, 7, 512, true},  // 9 for 17
-		{64, 64, 32, 64, false},  // 30 for 21
-		{16, 64, 56, 64, false},  // 30 for 17
+		{64, 128, 16, 128, true},  // measured: 15 ms for 21
+		{64, 256, 8, 256, true},   // 10 for 21
+		{64, 64, 8, 64, true},     // 1.2 for 1.4
+		{16, 256, 14, 256, true},  // 10 for 16
+		{16, 512, 7, 512, true},   // 9 for 17
+		{64, 64, 32, 64, false},   // 30 for 21
+		{16, 64, 56, 64, false},   // 30 for 17
+		{16, 128, 28, 128, false}, // 15 for 17
+		{16, 256, 56, 256, false},
 		{64, 32, 16, 32, false},
 		{1, 256, 14, 256, false}, // 16 rows of a product
-		{64, 256, 8, 32, true},
+		{64, 256, 8, 64, true},
+		{64, 256, 8, 32, false},
 	} {
 		if got := winogradIsFaster(graph.Shape{c.n, c.c, c.hw, c.hw}, c.channels); got != c.want {
 			t.Errorf("%+v: %v", c, got)
