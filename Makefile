@@ -94,7 +94,7 @@ bench-epoch: setup ## time an epoch with a teacher, live and cached, beside PyTo
 	go run ./bench epoch "$(CIFAR10)"
 
 bench-sweep: setup ## time our step by batch, depth and threads: a table and a plot in bench/results
-	go run ./bench sweep
+	go run ./bench sweep -steps 18
 
 clean: ## remove what was built; the cache folder stays
 	rm -rf bin
