@@ -54,7 +54,7 @@ func Init(path string) error {
 		return hint.Wrap(fmt.Errorf("runtime: load %s: %w", path, err), libraryHint)
 	}
 	if err := shareMemory(); err != nil {
-		return fmt.Errorf("runtime: load %s: %w", path, err)
+		return hint.Wrap(fmt.Errorf("runtime: load %s: share memory: %w", path, err), libraryHint)
 	}
 	library.path = path
 	return nil

@@ -82,8 +82,8 @@ that is not here is refused by an error that names its node.
   used in training.
 - **Gradient**: the inputs, by ONNX's names, with respect to which there is one; "–" is none.
 - **Tested by** examples, each against PyTorch in float64 (the value, and each gradient, to 1e-10), by central differences of each
-  gradient, and on both engines for each of four targets: plain ONNX, what every provider has, ONNX Runtime's fused operators,
-  and its blocked convolution.
+  gradient, and on both engines for each of five targets: plain ONNX, what every provider has, ONNX Runtime's fused operators,
+  its blocked convolution, and that by Winograd.
   Random shapes and attributes are drawn anew for every operator, and tested on both engines for all targets and by central
   differences; shapes that do not fit must be an error. ONNX's are the single-operator cases on float32 tensors that lie in
   testdata/onnx-node, and how many of them pass on both engines; the others are of forms that are refused.

@@ -69,7 +69,7 @@ type Target struct {
 }
 
 // Winograd says which convolutions of 3×3, and gradients of them, are computed by Winograd's algorithm: those of many channels in
-// down to half the time, with five times the rounding of the plain one in blocks, 1e-6 of a result.
+// as little as half the time, with five times the rounding of the plain one in blocks, 1e-6 of a result.
 type Winograd uint8
 
 // The choices.
