@@ -1,0 +1,69 @@
+package runtime
+
+import (
+	"math"
+	"testing"
+
+	G "gorgonia.org/gorgonia"
+
+	"distill/runtime/graph"
+	"distill/runtime/graph/onnx"
+	"distill/runtime/graph/op"
+)
+
+// The rows of a large matrix are reduced in two stages on ONNX Runtime, others at once; the numbers are the same.
+func TestRowsOfALargeMatrixAreReducedInTwoStages(t *testing.T) {
+	testInit(t)
+	sum := func(axes ...int) func(x *G.Node) *G.Node {
+		return func(x *G.Node) *G.Node { return op.ReduceSum(x, axes, false) }
+	}
+	for _, c := range []struct {
+		name   string
+		shape  graph.Shape
+		reduce func(x *G.Node) *G.Node
+		nodes  int // that reduce
+	}{
+		{"rows", graph.Shape{2048, 256}, sum(0), 2},
+		{"rows of a batch", graph.Shape{6, 341, 257}, sum(0, 1), 2},
+		{"mean", graph.Shape{2048, 256}, func(x *G.Node) *G.Node { return op.ReduceMean(x, []int{0}, false) }, 2},
+		{"matrices", graph.Shape{16, 64, 512}, sum(0), 1},
+		{"maximum", graph.Shape{2048, 256}, func(x *G.Node) *G.Node { return op.ReduceMax(x, []int{0}, false) }, 1},
+		{"kept axes", graph.Shape{2048, 256}, func(x *G.Node) *G.Node { return op.ReduceSum(x, []int{0}, true) }, 1},
+		{"columns", graph.Shape{2048, 256}, sum(1), 1},
+		{"all", graph.Shape{2048, 256}, sum(0, 1), 1},
+		{"a prime number of rows", graph.Shape{2053, 256}, sum(0), 1},
+		{"few rows", graph.Shape{1024, 256}, sum(0), 1},
+	} {
+		p, err := graph.Build(graph.Inference, func(g *graph.Graph) {
+			g.Output("y", c.reduce(g.Input("x", graph.Float32, c.shape...)))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := onnx.Lower(p, onnx.Lowering{Target: graph.Target{Fused: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes := 0
+		for _, tap := range m.Taps() {
+			if tap.Op != "Reshape" {
+				nodes++
+			}
+		}
+		if nodes != c.nodes {
+			t.Errorf("%s: %d nodes reduce, want %d", c.name, nodes, c.nodes)
+		}
+		x := graph.NewTensor(graph.Float32, c.shape...)
+		for i := range x.F {
+			x.F[i] = float32(1 + math.Sin(float64(i)))
+		}
+		in := map[string]graph.Tensor{"x": x}
+		got, err := onONNXRuntime(p, in, graph.Target{Fused: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := distance(doubled(got["y"].F), inFloat64(t, p, &graph.Store{})(in)["y"]); !(d <= 1e-6) {
+			t.Errorf("%s: the result is %v away", c.name, d)
+		}
+	}
+}
