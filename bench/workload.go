@@ -145,11 +145,29 @@ func (n network) openTeacher(batch int, seed uint64, opts runtime.Options, folde
 	if err := writeTensors(n.batchFile(folder), map[string]graph.Tensor{"images": images}); err != nil {
 		return nil, err
 	}
-	s, err := runtime.NewSession(model, opts)
+	s, err := specialized(model, images, opts)
 	if err != nil {
 		return nil, err
 	}
 	return inference{s, map[string]graph.Tensor{s.Inputs()[0].Name: images}}, nil
+}
+
+// specialized is the session that a teacher has in a training run.
+func specialized(model []byte, images graph.Tensor, opts runtime.Options) (*runtime.Session, error) {
+	first := opts
+	first.Profile = ""
+	plain, err := runtime.NewSession(model, first)
+	if err != nil {
+		return nil, err
+	}
+	s, special, err := runtime.Specialize(model, plain, images, opts)
+	if err != nil || special || opts.Profile == "" {
+		return s, err
+	}
+	if err := s.Close(); err != nil {
+		return nil, err
+	}
+	return runtime.NewSession(model, opts)
 }
 
 func (i inference) run() error {

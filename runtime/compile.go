@@ -89,7 +89,7 @@ func newORTStep(p *graph.Program, s *graph.Store, opts Options, target graph.Tar
 		return nil, err
 	}
 	inputs, outputs := signature(p)
-	session, err := openSession(b, inputs, outputs, opts)
+	session, err := openSession(b, inputs, outputs, nil, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,10 @@ type Options struct {
 	Taps  []string // names of tensors inside the model, or globs of them, to be given beside the logits; no key of a recipe
 	Batch int      `yaml:"batch"` // most images at a time; 0: the file's fixed batch, or all at once
 
+	// Images is how many come at a time, as far as is known; 0: any number. Then a teacher on the CPU runs as [runtime.Specialize] has
+	// it, if that is faster, with exactly so many in each run. No key of a recipe.
+	Images int `yaml:"-"`
+
 	// Channels of the images to come; 0: not known. A model that takes another number is refused for that, before its
 	// preprocessing, which cannot fit either. No key of a recipe.
 	Channels int
@@ -65,8 +69,8 @@ func (c Cache) Validate() error {
 
 // Validate checks what does not depend on the file.
 func (o Options) Validate() error {
-	if o.Batch < 0 {
-		return fmt.Errorf("teacher: batch %d is below 0", o.Batch)
+	if o.Batch < 0 || o.Images < 0 {
+		return fmt.Errorf("teacher: batch %d is below 0", min(o.Batch, o.Images))
 	}
 	for i, class := range o.Classes {
 		if class < 0 || slices.Contains(o.Classes[:i], class) {

@@ -15,12 +15,7 @@ const probes = 5
 // probe runs a few images of noise, to learn what the graph alone does not tell: that the file runs at all, with the batch
 // asked for, how many classes there are, and what the output holds.
 func (t *Teacher) probe() error {
-	shape := [4]int{probes, t.model.channels, t.model.height, t.model.width}
-	x := make([]float32, probes*shape[1]*shape[2]*shape[3])
-	rng := rand.New(rand.NewPCG(1, 1))
-	for i := range x {
-		x[i] = float32(rng.IntN(256))
-	}
+	x, shape := t.noise(probes)
 	got, err := t.run(x, shape, append([]string{t.model.output, t.model.inner}, t.model.taps...))
 	if err != nil {
 		return t.explain(err)
@@ -46,6 +41,17 @@ func (t *Teacher) probe() error {
 	}
 	t.log = t.output == "softmax" && t.source == t.model.output
 	return nil
+}
+
+// noise is n images of pixels as a data set has them, and their shape.
+func (t *Teacher) noise(n int) (x []float32, shape [4]int) {
+	shape = [4]int{n, t.model.channels, t.model.height, t.model.width}
+	x = make([]float32, n*shape[1]*shape[2]*shape[3])
+	rng := rand.New(rand.NewPCG(1, 1))
+	for i := range x {
+		x[i] = float32(rng.IntN(256))
+	}
+	return x, shape
 }
 
 // explain adds to an error of a run the way out that is likely where a file was traced with one image.

@@ -71,19 +71,25 @@ func (s small) write(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := new(graph.Store)
-	if err := p.Fill(store, 1); err != nil {
-		t.Fatal(err)
-	}
-	l := onnx.Lowering{Store: store}
+	l := onnx.Lowering{}
 	if s.fixed == 0 {
 		l.Batch = "batch"
+	}
+	return written(t, p, l, s.meta)
+}
+
+// written puts a program in a file, with weights drawn from seed 1, and returns its path.
+func written(t testing.TB, p *graph.Program, l onnx.Lowering, meta map[string]string) string {
+	t.Helper()
+	l.Store = new(graph.Store)
+	if err := p.Fill(l.Store, 1); err != nil {
+		t.Fatal(err)
 	}
 	m, err := onnx.Lower(p, l)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for key, value := range s.meta {
+	for key, value := range meta {
 		m.SetMetadata(key, value)
 	}
 	path := filepath.Join(t.TempDir(), "small.onnx")
@@ -93,8 +99,11 @@ func (s small) write(t testing.TB) string {
 	return path
 }
 
-func smallBatch(n int) *data.Batch {
-	b := &data.Batch{X: make([]float32, n*3*4*4), Shape: [4]int{n, 3, 4, 4}}
+func smallBatch(n int) *data.Batch { return noiseImages(n, 4) }
+
+// noiseImages are n images of noise, of 3 channels and a size.
+func noiseImages(n, size int) *data.Batch {
+	b := &data.Batch{X: make([]float32, n*3*size*size), Shape: [4]int{n, 3, size, size}}
 	rng := rand.New(rand.NewPCG(2, 2))
 	for i := range b.X {
 		b.X[i] = float32(rng.IntN(256))

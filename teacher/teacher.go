@@ -19,8 +19,9 @@ import (
 
 // Teacher is a classifier that never changes. Its methods may be called by one goroutine at a time.
 type Teacher struct {
-	session *runtime.Session
-	model   model
+	session     *runtime.Session
+	specialized bool // the session is one of [runtime.Specialize]
+	model       model
 
 	preprocess data.Preprocess
 	batch      int       // images in a run: exactly so many where model.batch is set, else at most; 0: any number
@@ -74,18 +75,21 @@ func (t *Teacher) open(o Options, defaults data.Preprocess, threads int) (err er
 	if err := t.setBatch(o.Batch); err != nil {
 		return err
 	}
-	t.session, err = runtime.NewSession(t.model.bytes, runtime.Options{
+	opts := runtime.Options{
 		Threads:  threads,
 		Spin:     true,
 		Provider: runtime.Provider{Name: o.Provider, Options: o.ProviderOptions},
-	})
-	if err != nil {
+	}
+	if t.session, err = runtime.NewSession(t.model.bytes, opts); err != nil {
 		return err
 	}
-	t.model.bytes = nil
 	if err := t.probe(); err != nil {
 		return err
 	}
+	if err := t.specialize(o.Images, opts); err != nil {
+		return err
+	}
+	t.model.bytes = nil
 	if n := len(t.model.card.Classes); n != 0 && n != t.classes {
 		return fmt.Errorf("its card names %d classes, but it has %d logits", n, t.classes)
 	}
@@ -235,6 +239,33 @@ func (t *Teacher) checkImages(c, h, w int) error {
 	}
 	return nil
 }
+
+// specialize replaces the session by one for so many images at a time, if there is one.
+func (t *Teacher) specialize(images int, opts runtime.Options) error {
+	switch {
+	case images == 0:
+		return nil
+	case t.model.batch > 0:
+		images = t.model.batch
+	case t.batch > 0:
+		images = min(images, t.batch)
+	}
+	if c, h, w := t.InputShape(); images > maxInput/(c*h*w) {
+		return nil
+	}
+	x, shape := t.noise(images)
+	in := t.input(images)
+	t.preprocess.Apply(in.F, x, shape)
+	var err error
+	if t.session, t.specialized, err = runtime.Specialize(t.model.bytes, t.session, in, opts); t.specialized {
+		t.model.batch, t.batch = images, images
+	}
+	return err
+}
+
+// Specialized reports whether the teacher runs as [runtime.Specialize] has it: its outputs then agree with those of the file as it
+// is to rounding.
+func (t *Teacher) Specialized() bool { return t.specialized }
 
 // Close frees the session; the teacher cannot run any more. Closing it again does nothing.
 func (t *Teacher) Close() error {

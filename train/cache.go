@@ -86,7 +86,7 @@ func (run *Run) cacheKey(i int) (k cache.Key, left []cache.Tap, err error) {
 		Augment: cache.Augment{Views: 1}, DType: r.Teacher.Cache.DType,
 		Run: cache.Run{
 			ONNXRuntime: runtime.Version(), Processor: cache.Processor(), Provider: runtime.Provider{Name: r.Teacher.Provider}.String(),
-			Options: r.Teacher.ProviderOptions, Threads: run.Threads.Teacher, Batch: r.Batch, AtATime: r.Teacher.Batch, Outputs: r.tapped(),
+			Options: r.Teacher.ProviderOptions, Threads: run.Threads.Teacher, Batch: r.Batch, AtATime: r.Teacher.Batch, Specialized: t.Specialized(), Outputs: r.tapped(),
 		},
 	}
 	if a := r.Data.Augment; a.Varies() {

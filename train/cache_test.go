@@ -79,6 +79,9 @@ func TestLiveColdAndWarmRunsEndInTheSameBits(t *testing.T) {
 			if st, err := c.Status(); err != nil || !st.Complete() {
 				t.Errorf("%+v, %v", st, err)
 			}
+			if c.Info().Key.Run.Specialized != live.Teacher.Specialized() {
+				t.Error("the cache does not say how the teacher ran")
+			}
 		})
 	}
 }

@@ -153,7 +153,7 @@ func (run *Run) openTeacher(i int) error {
 	r := run.Recipe.alone(i)
 	c, h, w := run.Splits.Train.Shape()
 	o := r.Teacher
-	o.Channels, o.Taps = c, r.tapped()
+	o.Channels, o.Taps, o.Images = c, r.tapped(), r.Batch
 	t, err := teacher.Open(o, r.Preprocess, run.Threads.Teacher)
 	if err != nil {
 		return err

@@ -55,9 +55,10 @@ type Run struct {
 	Provider    string            `json:"provider"`
 	Options     map[string]string `json:"options,omitempty"` // of the provider
 	Threads     int               `json:"threads"`
-	Batch       int               `json:"batch"`             // images that come together
-	AtATime     int               `json:"at_a_time"`         // of them in a run; 0: all
-	Outputs     []string          `json:"outputs,omitempty"` // taps that it was opened with: they keep operators from being fused
+	Batch       int               `json:"batch"`                 // images that come together
+	AtATime     int               `json:"at_a_time"`             // of them in a run; 0: all
+	Specialized bool              `json:"specialized,omitempty"` // see teacher.Teacher.Specialized
+	Outputs     []string          `json:"outputs,omitempty"`     // taps that it was opened with: they keep operators from being fused
 }
 
 // Processor names the architecture and the widest vectors that ONNX Runtime has kernels of its own for.

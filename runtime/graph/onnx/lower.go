@@ -26,7 +26,8 @@ const UpdateSuffix = ":next"
 // inputs and, after them, what it stores.
 type Lowering struct {
 	Target graph.Target
-	// Store, if set, gives the stored tensors, which become initializers instead of inputs.
+	// Store, if set, gives the stored tensors, which become initializers instead of inputs; but for what a Target with blocks lays
+	// out in another way, see [Model.LaidOut].
 	Store *graph.Store
 	// Batch, if set, names the first size of every input and output, so that the model takes any. The Program must be
 	// one whose lowering holds no batch size.
@@ -65,7 +66,7 @@ func Lower(p *graph.Program, l Lowering) (*Model, error) {
 	case l.Target.Half:
 		m.halve(p, forward(p, steps, made, e.graph.Node))
 	case l.Target.Block > 0:
-		return m, m.layBlocks(e.shapes, l.Target)
+		return m, m.layBlocks(e.shapes, l)
 	}
 	return m, nil
 }

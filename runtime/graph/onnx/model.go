@@ -21,6 +21,7 @@ import (
 	"distill/internal/atomicfile"
 	"distill/internal/hint"
 	pb "distill/internal/onnxpb"
+	"distill/runtime/graph"
 )
 
 // maxSize is protobuf's own limit in bytes: no reader takes a larger message.
@@ -37,6 +38,9 @@ type Model struct {
 	proto  *pb.ModelProto
 	name   string // the file, for errors
 	sha256 string // of the bytes it was parsed from
+
+	laidOut  map[string]graph.Tensor
+	winograd int
 }
 
 // Read loads a model file. Its errors name the file and what is wrong with it: not an ONNX file (and what it looks like
@@ -111,6 +115,13 @@ func parse(b []byte, name string) (*Model, error) {
 // SHA256 is that of the bytes that Read or Parse decoded, as 64 hexadecimal digits, whatever was changed in the model since;
 // "" for a model that was not decoded, a copy with other outputs among them.
 func (m *Model) SHA256() string { return m.sha256 }
+
+// LaidOut are weights of convolutions that Lower was given and laid out for a target with blocks: inputs of the model, after all
+// others and by name, which every run takes. As initializers ONNX Runtime would copy them several times.
+func (m *Model) LaidOut() map[string]graph.Tensor { return m.laidOut }
+
+// Winograd counts the convolutions that Lower wrote by Winograd's algorithm, for a target that has it; gradients do not count.
+func (m *Model) Winograd() int { return m.winograd }
 
 // truncation explains bytes that end inside a top-level field of a model; nil where they do not, or are no model.
 func truncation(b []byte) error {

@@ -3,6 +3,7 @@ package onnx
 import (
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -19,9 +20,12 @@ const nchwcDomain = "com.microsoft.nchwc"
 // the next. A value of the plain graph may have a twin, the same image in blocks: a layout in the table writes a node on
 // twins, a ReorderInput makes a twin of what comes in plain, and a ReorderOutput the plain value where a node without a layout
 // reads it. Channels that do not fill the last block are zeros or without meaning, and nothing reads them.
-// shapes holds the shape of every value.
-func (m *Model) layBlocks(shapes map[string]graph.Shape, target graph.Target) error {
-	b := newBlocker(m.proto.Graph, shapes, target)
+// Weights of convolutions that are given are laid out now, and become inputs. shapes holds the shape of every value.
+func (m *Model) layBlocks(shapes map[string]graph.Shape, l Lowering) error {
+	b := newBlocker(m.proto.Graph, shapes, l.Target)
+	if l.Store != nil {
+		b.weights = l.Store.Tensor
+	}
 	for _, n := range m.proto.Graph.Node {
 		if err := b.node(n); err != nil {
 			return err
@@ -34,6 +38,11 @@ func (m *Model) layBlocks(shapes map[string]graph.Shape, target graph.Target) er
 	b.copySums()
 	m.proto.Graph.Node = b.nodes
 	m.proto.Graph.Initializer = append(m.proto.Graph.Initializer, b.consts...)
+	m.dropUnreadConstants() // weights of which only another layout is read
+	for _, name := range slices.Sorted(maps.Keys(b.laidOut)) {
+		m.proto.Graph.Input = append(m.proto.Graph.Input, infoOf(name, graph.Float32, b.laidOut[name].Shape, ""))
+	}
+	m.laidOut, m.winograd = b.laidOut, b.winograds
 	for _, domain := range []string{nchwcDomain, "com.microsoft"} {
 		used := slices.ContainsFunc(b.nodes, func(n *pb.NodeProto) bool { return n.GetDomain() == domain })
 		imported := slices.ContainsFunc(m.proto.OpsetImport, func(o *pb.OperatorSetIdProto) bool { return o.GetDomain() == domain })
@@ -49,11 +58,13 @@ type blocker struct {
 	target  graph.Target
 	block   int // the target's
 	shapes  map[string]graph.Shape
-	readers map[string][]*pb.NodeProto // of each value of the plain graph; nil stands for the graph's own output
-	ints    map[string][]int64         // constant vectors of whole numbers
-	floats  map[string]float32         // constant numbers
+	readers map[string][]*pb.NodeProto             // of each value of the plain graph; nil stands for the graph's own output
+	ints    map[string][]int64                     // constant vectors of whole numbers
+	floats  map[string]float32                     // constant numbers
+	weights func(name string) (graph.Tensor, bool) // those of convolutions that are given
 
 	nodes   []*pb.NodeProto
+	laidOut map[string]graph.Tensor // given weights in another layout, by the name of the input that they are
 	consts  []*pb.TensorProto
 	named   map[string]string        // constants by content
 	makers  map[string]*pb.NodeProto // of each twin
@@ -67,6 +78,9 @@ type blocker struct {
 	zeros   map[string]string        // of wholeZero, by image
 	tiled   map[string]string        // gradients of Winograd's convolutions, transformed
 	factors map[string]string        // what a gradient's twin must still be multiplied by, for each channel: see takesFactor
+
+	winograds int // Winograd's convolutions so far
+	kernels   int // elements of their kernels, where these are given
 }
 
 // layouts write a node in blocks, or report that they leave it plain.
@@ -171,6 +185,7 @@ func ancestors(n *pb.NodeProto, makers map[string]*pb.NodeProto) map[*pb.NodePro
 func newBlocker(g *pb.GraphProto, shapes map[string]graph.Shape, target graph.Target) *blocker {
 	b := &blocker{
 		target: target, block: target.Block, shapes: shapes,
+		weights: func(string) (graph.Tensor, bool) { return graph.Tensor{}, false }, laidOut: map[string]graph.Tensor{},
 		readers: map[string][]*pb.NodeProto{}, ints: map[string][]int64{}, floats: map[string]float32{},
 		named: map[string]string{}, makers: map[string]*pb.NodeProto{}, twins: map[string]string{}, owed: map[string]bool{},
 		remade: map[string]string{}, kept: map[string]bool{}, summed: map[string]string{}, sums: map[string]graph.Shape{}, norms: map[string]normed{},
@@ -278,6 +293,13 @@ func (b *blocker) constant(t *pb.TensorProto) string {
 		b.consts = append(b.consts, t)
 	}
 	return b.named[key]
+}
+
+// layOut makes weights in another layout an input.
+func (b *blocker) layOut(t graph.Tensor) string {
+	name := fmt.Sprintf("blocked_weights_%d", len(b.laidOut))
+	b.laidOut[name] = t
+	return name
 }
 
 func (b *blocker) vector(values ...int) string {

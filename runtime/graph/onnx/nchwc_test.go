@@ -156,3 +156,56 @@ func TestTrainingStepReordersNoImageBetweenOperators(t *testing.T) {
 		}
 	}
 }
+
+// ofWeightsAlone are the nodes that lay something out and do not depend on x.
+func ofWeightsAlone(file *pb.ModelProto) (kinds []string) {
+	ofX := map[string]bool{"x": true}
+	for _, n := range file.Graph.Node {
+		if slices.ContainsFunc(n.Input, func(in string) bool { return ofX[in] }) {
+			for _, out := range n.Output {
+				ofX[out] = true
+			}
+		} else if slices.Contains([]string{"FusedMatMul", "Gather", "ReorderInput", "Transpose"}, n.GetOpType()) {
+			kinds = append(kinds, n.GetOpType())
+		}
+	}
+	return kinds
+}
+
+func TestGivenWeightsAreLaidOutBeforehand(t *testing.T) {
+	p := built(t, graph.Inference, func(g *graph.Graph) {
+		w := weigh(g)
+		x := op.Conv(g.Input("x", graph.Float32, 16, 3, 8, 8), w(32, 3, 3, 3), w(32), pad1)
+		x = residual(x, w, byGiven)
+		x = op.Conv(x, w(32, 1, 3, 3), nil, op.ConvAttrs{Pads: [4]int{1, 1, 1, 1}, Group: 32})
+		g.Output("y", op.GlobalAveragePool(op.Conv(x, w(20, 32, 1, 1), nil, op.ConvAttrs{})))
+	})
+	s := &graph.Store{}
+	if err := p.Fill(s, 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		winograd graph.Winograd
+		count    int
+	}{{graph.WinogradNever, 0}, {graph.WinogradAlways, 2}} {
+		l := onnx.Lowering{Target: graph.Target{Fused: true, Block: 16, Winograd: c.winograd}}
+		m, _ := lowered(t, p, l)
+		if len(m.LaidOut()) > 0 || len(ofWeightsAlone(decoded(t, m))) == 0 {
+			t.Errorf("%+v: weights that are not given are laid out beforehand", l.Target)
+		}
+		l.Store = s
+		m, _ = lowered(t, p, l)
+		file := decoded(t, m)
+		if left := ofWeightsAlone(file); len(left) > 0 || m.Winograd() != c.count {
+			t.Errorf("%+v: %q lay weights out in each run, and %d convolutions are Winograd's, want %d", l.Target, left, m.Winograd(), c.count)
+		}
+		if len(m.LaidOut()) != 5 || len(file.Graph.Input) != 6 {
+			t.Errorf("%+v: %d weights in another layout and %d inputs, want 5 and 6", l.Target, len(m.LaidOut()), len(file.Graph.Input))
+		}
+		for _, kept := range file.Graph.Initializer {
+			if strings.HasPrefix(kept.GetName(), "w") && len(kept.Dims) == 4 {
+				t.Errorf("%+v: %s is there as it was, too", l.Target, kept.GetName())
+			}
+		}
+	}
+}

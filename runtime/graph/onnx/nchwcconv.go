@@ -21,7 +21,7 @@ func (b *blocker) convolution(n *pb.NodeProto) bool {
 	if !b.fills(graph.Shape{x[0], co, 1, 1}) || group > 1 && !depthwise || !few && !b.fills(x) {
 		return false
 	}
-	if b.winograd(n, x, co) {
+	if b.winograd(n, x, co) && b.roomFor(n.Input[1]) {
 		return b.winogradConv(n)
 	}
 	in := []string{n.Input[0]}
@@ -45,11 +45,14 @@ func (b *blocker) convolution(n *pb.NodeProto) bool {
 
 // filter lays weights [K,C,kh,kw] out for a blocked convolution: output channels innermost, before them the input channels of
 // a block where images come in blocks, [K/b,C/b,kh,kw,b,b]; else [K/b,C,kh,kw,b]. Reordering weights as if they were images
-// takes a tenth of the time of the Transpose that it is.
+// takes a tenth of the time of the Transpose that it is. Weights that are given are laid out now.
 func (b *blocker) filter(v string, w graph.Shape, wide bool) string {
 	co, ci, taps := b.lanes(w[0]), w[1], w[2]*w[3]
 	if wide {
 		ci = b.lanes(ci)
+	}
+	if t, ok := b.weights(v); ok {
+		return b.layOut(filterOf(t, graph.Shape{co, ci, w[2], w[3]}, b.block, wide))
 	}
 	v = b.pad(v, []int{0, 0, 0, 0}, []int{co - w[0], ci - w[1], 0, 0})
 	v = b.add("ReorderInput", nchwcDomain, []string{b.reshape(v, co/b.block, b.block, ci*taps, 1)})
@@ -57,6 +60,25 @@ func (b *blocker) filter(v string, w graph.Shape, wide bool) string {
 		v = b.transpose(b.reshape(v, co*ci/b.block/b.block, b.block, taps, b.block), 0, 2, 1, 3)
 	}
 	return b.reshape(v, co, ci, w[2], w[3])
+}
+
+// filterOf is what filter lays weights out as, of the given shape.
+func filterOf(weights graph.Tensor, s graph.Shape, block int, wide bool) graph.Tensor {
+	out := graph.NewTensor(graph.Float32, s...)
+	inner := 1 // input channels beside one another
+	if wide {
+		inner = block
+	}
+	w, taps := weights.Shape, s[2]*s[3]
+	for k := range w[0] {
+		for c := range w[1] {
+			for i := range taps {
+				at := (k/block*s[1]/inner+c/inner)*taps + i
+				out.F[(at*inner+c%inner)*block+k%block] = weights.F[(k*w[1]+c)*taps+i]
+			}
+		}
+	}
+	return out
 }
 
 // taps lays weights [K,C,kh,kw] out as rows of output channels, [K·blocks·kh·kw,b], for [blocker.turned].

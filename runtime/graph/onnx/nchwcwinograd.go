@@ -93,9 +93,19 @@ func (b *blocker) winograd(n *pb.NodeProto, x graph.Shape, channels int) bool {
 	return false
 }
 
+// maxKernels bounds the elements of given kernels that are kept transformed, at four times their size: 256 MiB.
+const maxKernels = 1 << 26
+
+// roomFor reports whether weights [K,C,3,3] can be kept transformed, if they are given.
+func (b *blocker) roomFor(w string) bool {
+	t, given := b.weights(w)
+	return !given || b.kernels+4*t.Shape.Size() <= maxKernels
+}
+
 // winogradIsFaster estimates from what was measured, in multiply-adds of a convolution in blocks: one of the products takes 1.4
 // times as long, one of the transforms 2.5 times, and the changes of layout as long as 50 for each element. What is transformed
-// takes 2.25 times the image's memory, for which less than a fifth of the time is no good exchange.
+// takes 2.25 times the image's memory, for which less than a quarter of the time is no good exchange; nor does every machine save as much as
+// the one that was measured.
 func winogradIsFaster(x graph.Shape, channels int) bool {
 	th, tw := tiles(x[2]), tiles(x[3])
 	if x[0]*th*tw < 64 { // rows of a product, too few to make up for laying out its weights
@@ -105,7 +115,7 @@ func winogradIsFaster(x graph.Shape, channels int) bool {
 	plain := 9 * places * x[1] * channels
 	product := tileIn * tileIn * th * tw * x[1] * channels
 	transform := tileIn * th * x[3] * (x[2] + tileIn*tw) * both
-	return 1.4*float64(product)+2.5*float64(transform)+50*float64(places*both) < 0.8*float64(plain)
+	return 1.4*float64(product)+2.5*float64(transform)+50*float64(places*both) < 0.75*float64(plain)
 }
 
 // tiles is the number of tiles along an axis.
@@ -116,7 +126,14 @@ func (b *blocker) winogradConv(n *pb.NodeProto) bool {
 	x, s := b.blocked(n.Input[0]), b.shapes[n.Output[0]]
 	zero := b.wholeZero(x)
 	in := b.transformed(b.rowsFirst(x, b.shapes[n.Input[0]], zero), b.shapes[n.Input[0]], tileInputs)
-	products := b.products(in, b.transformedWeights(n.Input[1], "", zero), false, true)
+	var products string
+	if w, ok := b.weights(n.Input[1]); ok {
+		b.kernels += 4 * w.Shape.Size()
+		products = b.products(in, b.layOut(transformedKernels(w)), false, false)
+	} else {
+		products = b.products(in, b.transformedWeights(n.Input[1], "", zero), false, true)
+	}
+	b.winograds++
 	y := b.blocksFirst(b.restored(products, s, tileOutputs), s)
 	if bias := input(n, 2); bias != "" {
 		y = b.affine(y, s, "", bias, "")
@@ -157,6 +174,26 @@ func (b *blocker) transformedWeights(w, dy, zero string) string {
 	s := b.shapes[w]
 	flat := b.reshapeWith(zero, b.scaled(w, dy), s[0]*s[1], 9)
 	return b.reshape(b.products(b.kernelTransform(), flat, false, true), tileIn*tileIn, s[0], s[1])
+}
+
+// transformedKernels is G g Gᵀ of weights [K,C,3,3], as [36,C,K].
+func transformedKernels(w graph.Tensor) graph.Tensor {
+	channels, size := w.Shape[1], w.Shape[0]*w.Shape[1]
+	out := graph.NewTensor(graph.Float32, tileIn*tileIn, channels, w.Shape[0])
+	for at := range size {
+		k, c := at%w.Shape[0], at/w.Shape[0]
+		g := w.F[(k*channels+c)*9:][:9]
+		for i, row := range transforms.g {
+			var rows [3]float64 // of G g
+			for j := range rows {
+				rows[j] = row[0]*float64(g[j]) + row[1]*float64(g[3+j]) + row[2]*float64(g[6+j])
+			}
+			for j, column := range transforms.g {
+				out.F[(i*tileIn+j)*size+at] = float32(rows[0]*column[0] + rows[1]*column[1] + rows[2]*column[2])
+			}
+		}
+	}
+	return out
 }
 
 // products multiplies matrices, or as many as there are, each transposed or not.

@@ -53,7 +53,7 @@ func TestWinogradIsChosenWhereItIsFaster(t *testing.T) {
 	}{
 		{64, 128, 16, 128, true},  // measured: 15 ms for 21
 		{64, 256, 8, 256, true},   // 10 for 21
-		{64, 64, 8, 64, true},     // 1.2 for 1.4
+		{64, 64, 8, 64, false},    // 1.2 for 1.4, but on a faster machine 0.75 for 0.56
 		{16, 256, 14, 256, true},  // 10 for 16
 		{16, 512, 7, 512, true},   // 9 for 17
 		{64, 64, 32, 64, false},   // 30 for 21
