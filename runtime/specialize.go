@@ -9,10 +9,11 @@ import (
 	"distill/runtime/graph/onnx"
 )
 
-// Specialize puts a session for inputs of the example's shape alone in the place of plain, which it closes: its model, a whole ONNX
-// file of one input, is lifted, and lowered for this machine with its weights laid out beforehand. It gives plain back, and
-// false, where that would only repeat what plain does, which is wherever no convolution is one for Winograd's algorithm; and where the model cannot
-// be lifted. Where the results for the example are not those of plain to 1e-4 it gives a new session like plain, and false.
+// Specialize puts a session for inputs of the example's shape alone in the place of plain, which it closes: its model, a whole
+// ONNX file of one input, is lifted, and lowered for this machine with its weights laid out beforehand. It gives plain back, and
+// false, where that would only repeat what plain does, which is wherever no convolution is one for Winograd's algorithm; and where
+// the model cannot be lifted. Where the results for the example are not those of plain to 1e-4, it gives a new session like plain,
+// and false.
 func Specialize(model []byte, plain *Session, example graph.Tensor, opts Options) (s *Session, special bool, err error) {
 	p, lowered, b := specialized(model, plain.inputs[0].Name, example.Shape, opts)
 	if lowered == nil {
@@ -48,7 +49,7 @@ func specialized(model []byte, input string, shape graph.Shape, opts Options) (*
 		return nil, nil, nil
 	}
 	m, err := onnx.Parse(model, "model")
-	if err != nil {
+	if err != nil || !m.MayHaveWinograd() {
 		return nil, nil, nil
 	}
 	if _, err := m.FoldBatchNorm(); err != nil {

@@ -4,8 +4,6 @@ import (
 	"slices"
 	"testing"
 
-	G "gorgonia.org/gorgonia"
-
 	"distill/data"
 	"distill/runtime"
 	"distill/runtime/graph"
@@ -26,14 +24,11 @@ func needWinograd(t *testing.T) {
 func wide(t *testing.T) string {
 	t.Helper()
 	p, err := graph.Build(graph.Inference, func(g *graph.Graph) {
-		weight := func(name string, shape ...int) *G.Node {
-			return g.Param(name, shape, nn.Uniform(graph.Shape(shape[1:]).Size()))
-		}
 		pads := op.ConvAttrs{Pads: [4]int{1, 1, 1, 1}}
-		x := op.Relu(op.Conv(g.Input("image", graph.Float32, 2, 3, 8, 8), weight("stem", 128, 3, 3, 3), nil, pads))
-		x = op.Relu(op.Conv(x, weight("body", 128, 128, 3, 3), nil, pads))
+		x := op.Relu(op.Conv(g.Input("image", graph.Float32, 2, 3, 8, 8), g.Param("stem", graph.Shape{128, 3, 3, 3}, nn.Uniform(3*9)), nil, pads))
+		x = op.Relu(op.Conv(x, g.Param("body", graph.Shape{128, 128, 3, 3}, nn.Uniform(128*9)), nil, pads))
 		x = op.Flatten(op.GlobalAveragePool(x))
-		g.Output("out", op.Scale(op.Gemm(x, weight("head", 10, 128), g.Param("bias", graph.Shape{10}, graph.Constant(0))), 30))
+		g.Output("out", op.Scale(op.Gemm(x, g.Param("head", graph.Shape{10, 128}, nn.Uniform(128)), g.Param("bias", graph.Shape{10}, graph.Constant(0))), 30))
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -270,8 +270,8 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 	kh, kw := int(k[0]), int(k[1])
 	lanes := b.lanes(dy[1])
 	g := b.gradGeometry(n, x, dy)
-	if kh == 1 && kw == 1 && g == (geometry{stride: [2]int{1, 1}}) && b.fills(x) {
-		b.pointGradW(n, x, dy)
+	if kh == 1 && kw == 1 && g.top == 0 && g.left == 0 && g.bottom == 0 && g.right <= 0 && b.fills(x) {
+		b.pointGradW(n, x, dy, g.stride)
 		return
 	}
 	image, blocks, width := b.columns(n, x, &g)
@@ -305,10 +305,15 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 }
 
 // pointGradW is convGradW for a kernel of one: the blocks of x can then lie below one another, since no window crosses from one
-// to the next.
-func (b *blocker) pointGradW(n *pb.NodeProto, x, dy graph.Shape) {
+// to the next. At a stride the places that were read are picked first.
+func (b *blocker) pointGradW(n *pb.NodeProto, x, dy graph.Shape, stride [2]int) {
+	image := b.again(n.Input[0])
+	if stride != [2]int{1, 1} {
+		x = graph.Shape{x[0], x[1], dy[2], dy[3]}
+		image = b.affine(image, x, "", "", "", whole("strides", stride[:]))
+	}
 	lanes, blocks := b.lanes(dy[1]), b.lanes(x[1])/b.block
-	image := b.reshape(b.again(n.Input[0]), 1, x[0], blocks*x[2], x[3]*b.block)
+	image = b.reshape(image, 1, x[0], blocks*x[2], x[3]*b.block)
 	image = b.add("ReorderInput", nchwcDomain, []string{image})
 	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy, 1)}, whole("kernel_shape", []int{dy[2], dy[3]}),
 		whole("dilations", []int{1, b.block}), whole("strides", []int{x[2], 1}))
@@ -339,7 +344,17 @@ func (b *blocker) columns(n *pb.NodeProto, x graph.Shape, g *geometry) (image st
 		return b.reshape(image, 1, x[0], x[2], w*b.block), 1, b.block
 	}
 	b.plain(n.Input[0])
-	return b.reshape(b.transpose(n.Input[0], 0, 2, 3, 1), 1, x[0], x[2], x[3]*x[1]), 1, x[1]
+	last := b.products(b.reshape(n.Input[0], x[0], x[1], x[2]*x[3]), b.unit(x[1]), true, false) // a Transpose has but one thread
+	return b.reshape(last, 1, x[0], x[2], x[3]*x[1]), 1, x[1]
+}
+
+// unit is the unit matrix.
+func (b *blocker) unit(n int) string {
+	t := graph.NewTensor(graph.Float32, n, n)
+	for i := range n {
+		t.F[i*n+i] = 1
+	}
+	return b.constant(encode("", t))
 }
 
 // kernel lays dy [N,K,H,W] out as a filter from N channels to K; in parts, from as many groups of the channels to K each.

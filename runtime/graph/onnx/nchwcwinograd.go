@@ -102,10 +102,20 @@ func (b *blocker) roomFor(w string) bool {
 	return !given || b.kernels+4*t.Shape.Size() <= maxKernels
 }
 
+// MayHaveWinograd reports whether the model has a convolution that could be Winograd's on images of some size: one of 3×3 from 32
+// channels or more to as many. Lower tells, but at the cost of lifting all weights.
+func (m *Model) MayHaveWinograd() bool {
+	large := map[string]bool{}
+	for _, t := range m.proto.Graph.Initializer {
+		large[t.GetName()] = len(t.Dims) == 4 && t.Dims[0] >= 32 && t.Dims[1] >= 32 && t.Dims[2] == 3 && t.Dims[3] == 3
+	}
+	return slices.ContainsFunc(m.proto.Graph.Node, func(n *pb.NodeProto) bool { return is(n, "Conv") && large[input(n, 1)] })
+}
+
 // winogradIsFaster estimates from what was measured, in multiply-adds of a convolution in blocks: one of the products takes 1.4
 // times as long, one of the transforms 2.5 times, and the changes of layout as long as 50 for each element. What is transformed
-// takes 2.25 times the image's memory, for which less than a quarter of the time is no good exchange; nor does every machine save as much as
-// the one that was measured.
+// takes 2.25 times the image's memory, for which less than a quarter of the time is no good exchange; nor does every machine save
+// as much as the one that was measured.
 func winogradIsFaster(x graph.Shape, channels int) bool {
 	th, tw := tiles(x[2]), tiles(x[3])
 	if x[0]*th*tw < 64 { // rows of a product, too few to make up for laying out its weights

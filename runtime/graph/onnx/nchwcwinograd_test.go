@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	pb "distill/internal/onnxpb"
 	"distill/runtime/graph"
 )
@@ -107,5 +109,29 @@ func TestWinogradIsForConvolutionsThatKeepTheSizeOnWholeBlocks(t *testing.T) {
 				t.Errorf("%v", got)
 			}
 		})
+	}
+}
+
+func TestModelThatMayHaveWinogradHasALargeConvolution(t *testing.T) {
+	for _, c := range []struct {
+		op   string
+		dims []int64
+		want bool
+	}{
+		{"Conv", []int64{32, 32, 3, 3}, true},
+		{"Conv", []int64{32, 16, 3, 3}, false},
+		{"Conv", []int64{16, 32, 3, 3}, false},
+		{"Conv", []int64{64, 64, 3, 1}, false},
+		{"Conv", []int64{64, 64, 1, 3}, false},
+		{"Conv", []int64{64, 64, 3}, false},
+		{"ConvTranspose", []int64{64, 64, 3, 3}, false},
+	} {
+		m := Model{proto: &pb.ModelProto{Graph: &pb.GraphProto{
+			Initializer: []*pb.TensorProto{{Name: proto.String("w"), Dims: c.dims}},
+			Node:        []*pb.NodeProto{{OpType: proto.String(c.op), Input: []string{"x", "w"}}, {OpType: proto.String("Relu"), Input: []string{"w"}}},
+		}}}
+		if got := m.MayHaveWinograd(); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
 	}
 }
