@@ -9,11 +9,14 @@ import (
 	"distill/runtime/graph/onnx"
 )
 
+// maxSpecialized bounds the bytes of a model whose weights are laid out: they are in memory four times then.
+const maxSpecialized = 1 << 30
+
 // Specialize puts a session for inputs of the example's shape alone in the place of plain, which it closes: its model, a whole
 // ONNX file of one input, is lifted, and lowered for this machine with its weights laid out beforehand. It gives plain back, and
 // false, where that would only repeat what plain does, which is wherever no convolution is one for Winograd's algorithm; and where
-// the model cannot be lifted. Where the results for the example are not those of plain to 1e-4, it gives a new session like plain,
-// and false.
+// the model cannot be lifted, or has more than 1 GiB. Where the results for the example are not those of plain to 1e-4, it gives a
+// new session like plain, and false.
 func Specialize(model []byte, plain *Session, example graph.Tensor, opts Options) (s *Session, special bool, err error) {
 	p, lowered, b := specialized(model, plain.inputs[0].Name, example.Shape, opts)
 	if lowered == nil {
@@ -45,7 +48,7 @@ func Specialize(model []byte, plain *Session, example graph.Tensor, opts Options
 // worth while, or cannot be.
 func specialized(model []byte, input string, shape graph.Shape, opts Options) (*graph.Program, *onnx.Model, []byte) {
 	target, err := Probe(opts)
-	if err != nil || target.Winograd == graph.WinogradNever {
+	if err != nil || target.Winograd == graph.WinogradNever || len(model) > maxSpecialized {
 		return nil, nil, nil
 	}
 	m, err := onnx.Parse(model, "model")
