@@ -34,7 +34,7 @@ test-short: setup ## run the tests that take no time, under 2 minutes
 test-qemu: setup ## run the tests of images in blocks as on CPUs without AVX-512 and without AVX (needs qemu-user)
 	go test -c -o bin/runtime.test ./runtime
 	cd runtime && for cpu in max Nehalem; do \
-		qemu-x86_64 -cpu $$cpu ../bin/runtime.test -test.short -test.v -test.run 'InBlocks|Winograd|Probe' | grep -E '^(---|PASS|FAIL)|usable|_test.go'; \
+		qemu-x86_64 -cpu $$cpu ../bin/runtime.test -test.short -test.v -test.run 'InBlocks|Winograd|Probe|Specialize|GivenWeights' | grep -E '^(---|PASS|FAIL)|usable|_test.go'; \
 	done
 
 test-webgpu: build ## try the WebGPU provider on Vulkan in software, in some minutes; VK_DRIVER_FILES= on this machine's GPU
