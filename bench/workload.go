@@ -160,8 +160,8 @@ func specialized(model []byte, images graph.Tensor, opts runtime.Options) (*runt
 	if err != nil {
 		return nil, err
 	}
-	s, special, err := runtime.Specialize(model, plain, images, opts)
-	if err != nil || special || opts.Profile == "" {
+	s, form, err := runtime.Specialize(model, plain, images, opts)
+	if err != nil || form != "" || opts.Profile == "" {
 		return s, err
 	}
 	if err := s.Close(); err != nil {

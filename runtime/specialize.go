@@ -1,6 +1,8 @@
 package runtime
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"runtime/debug"
 
 	G "gorgonia.org/gorgonia"
@@ -13,35 +15,38 @@ import (
 const maxSpecialized = 1 << 30
 
 // Specialize puts a session for inputs of the example's shape alone in the place of plain, which it closes: its model, a whole
-// ONNX file of one input, is lifted, and lowered for this machine with its weights laid out beforehand. It gives plain back, and
-// false, where that would only repeat what plain does, which is wherever no convolution is one for Winograd's algorithm; and where
-// the model cannot be lifted, or has more than 1 GiB. Where the results for the example are not those of plain to 1e-4, it gives a
-// new session like plain, and false.
-func Specialize(model []byte, plain *Session, example graph.Tensor, opts Options) (s *Session, special bool, err error) {
+// ONNX file of one input, is lifted, and lowered for this machine with its weights laid out beforehand. form is the SHA-256 of what
+// it was lowered to, in hexadecimal digits: with the model it says how the session computes, to the last bit.
+//
+// It gives plain back, and no form, where that would only repeat what plain does, which is wherever no convolution is one for
+// Winograd's algorithm; and where the model cannot be lifted, or has more than 1 GiB. Where the results for the example are not
+// those of plain to 1e-4, it gives a new session like plain, and no form.
+func Specialize(model []byte, plain *Session, example graph.Tensor, opts Options) (s *Session, form string, err error) {
 	p, lowered, b := specialized(model, plain.inputs[0].Name, example.Shape, opts)
 	if lowered == nil {
-		return plain, false, nil
+		return plain, "", nil
 	}
 	in := map[string]graph.Tensor{plain.inputs[0].Name: example}
 	want, err := plain.Run(in)
 	if err != nil {
-		return plain, false, nil
+		return plain, "", nil
 	}
 	// First, so that the weights are not in memory twice. What was lifted is garbage of several times the model's size.
 	if err := plain.Close(); err != nil {
-		return nil, false, err
+		return nil, "", err
 	}
 	debug.FreeOSMemory()
 	inputs, outputs := signature(&graph.Program{Inputs: p.Inputs, Outputs: p.Outputs})
 	if s, err = openSession(b, inputs, outputs, lowered.LaidOut(), opts); err == nil {
 		got, err := s.Run(in)
 		if err == nil && len(got) == len(want) && near(got, want) {
-			return s, true, nil
+			sum := sha256.Sum256(b)
+			return s, hex.EncodeToString(sum[:]), nil
 		}
 		s.Close()
 	}
 	s, err = NewSession(model, opts)
-	return s, false, err
+	return s, "", err
 }
 
 // specialized is the program of a model for inputs of one shape, and what it is lowered to, also as a file; nil where that is not

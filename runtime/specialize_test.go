@@ -152,9 +152,9 @@ func TestSpecializeComputesAsTheModelDoes(t *testing.T) {
 	model := fileOf(t, p, weights)
 	before := bytes.Clone(model)
 	plain := opened(t, model)
-	s, special, err := Specialize(model, opened(t, model), noise(n, 3, size, size), Options{})
-	if err != nil || !special {
-		t.Fatalf("the session is specialised: %v, %v", special, err)
+	s, form, err := Specialize(model, opened(t, model), noise(n, 3, size, size), Options{})
+	if err != nil || len(form) != 64 {
+		t.Fatalf("the form is %q, %v", form, err)
 	}
 	defer s.Close()
 	if !bytes.Equal(model, before) {
@@ -217,9 +217,9 @@ func TestSpecializeLeavesWhatItCannotImprove(t *testing.T) {
 			of = model
 		}
 		plain := opened(t, of)
-		s, special, err := Specialize(c.model, plain, c.example, c.opts)
-		if err != nil || special != c.some || !special && s != plain && c.name != "results that are no numbers" {
-			t.Errorf("%s: %v, %v, want %v", c.name, special, err, c.some)
+		s, form, err := Specialize(c.model, plain, c.example, c.opts)
+		if special := form != ""; err != nil || special != c.some || !special && s != plain && c.name != "results that are no numbers" {
+			t.Errorf("%s: form %q, %v, want one: %v", c.name, form, err, c.some)
 		}
 		if _, err := s.Run(map[string]graph.Tensor{"x": noise(32, 3, size, size)}); err != nil {
 			t.Errorf("%s: %v", c.name, err)
@@ -233,9 +233,9 @@ func TestSpecializeLeavesWhatItCannotImprove(t *testing.T) {
 		v.F[0] *= 1.01
 	}
 	q, _ := withWeights(t, 32, 128, size)
-	s, special, err := Specialize(model, opened(t, fileOf(t, q, others)), noise(32, 3, size, size), Options{})
-	if err != nil || special {
-		t.Errorf("it took the numbers of another model for its own: %v, %v", special, err)
+	s, form, err := Specialize(model, opened(t, fileOf(t, q, others)), noise(32, 3, size, size), Options{})
+	if err != nil || form != "" {
+		t.Errorf("it took the numbers of another model for its own: %q, %v", form, err)
 	}
 	s.Close()
 }

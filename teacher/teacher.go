@@ -19,9 +19,9 @@ import (
 
 // Teacher is a classifier that never changes. Its methods may be called by one goroutine at a time.
 type Teacher struct {
-	session     *runtime.Session
-	specialized bool // the session is one of [runtime.Specialize]
-	model       model
+	session *runtime.Session
+	form    string // of a session of [runtime.Specialize]; else empty
+	model   model
 
 	preprocess data.Preprocess
 	batch      int       // images in a run: exactly so many where model.batch is set, else at most; 0: any number
@@ -257,15 +257,15 @@ func (t *Teacher) specialize(images int, opts runtime.Options) error {
 	in := t.input(images)
 	t.preprocess.Apply(in.F, x, shape)
 	var err error
-	if t.session, t.specialized, err = runtime.Specialize(t.model.bytes, t.session, in, opts); t.specialized {
+	if t.session, t.form, err = runtime.Specialize(t.model.bytes, t.session, in, opts); t.form != "" {
 		t.model.batch, t.batch = images, images
 	}
 	return err
 }
 
-// Specialized reports whether the teacher runs as [runtime.Specialize] has it: its outputs then agree with those of the file as it
-// is to rounding.
-func (t *Teacher) Specialized() bool { return t.specialized }
+// Specialized names the form in which the teacher runs where [runtime.Specialize] has given it one: its outputs then agree with those
+// of the file as it is to rounding. Else it is empty.
+func (t *Teacher) Specialized() string { return t.form }
 
 // Close frees the session; the teacher cannot run any more. Closing it again does nothing.
 func (t *Teacher) Close() error {

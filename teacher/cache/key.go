@@ -57,7 +57,7 @@ type Run struct {
 	Threads     int               `json:"threads"`
 	Batch       int               `json:"batch"`                 // images that come together
 	AtATime     int               `json:"at_a_time"`             // of them in a run; 0: all
-	Specialized bool              `json:"specialized,omitempty"` // see teacher.Teacher.Specialized
+	Specialized string            `json:"specialized,omitempty"` // see teacher.Teacher.Specialized
 	Outputs     []string          `json:"outputs,omitempty"`     // taps that it was opened with: they keep operators from being fused
 }
 
