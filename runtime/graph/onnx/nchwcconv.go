@@ -160,7 +160,7 @@ func (b *blocker) convGradXApart(n *pb.NodeProto) {
 // channels are places of one image, and none is copied.
 //
 // Where the weights are few, each half of the samples gives a sum of its own. Of two threads each then reads the half that it
-// wrote, which matters where they share no cache; and of a kernel of three rows from one block of channels neither gets two.
+// wrote, which matters where they share no cache; and of a kernel of three rows neither gets two.
 func (b *blocker) convGradW(n *pb.NodeProto) {
 	x, dy := b.shapes[n.Input[0]], b.shapes[n.Input[1]]
 	if intAttribute(n, "group", 1) > 1 {
@@ -179,7 +179,7 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 		b.pointGradW(n, x, dy, g.stride)
 		return
 	}
-	image, blocks, width := b.columns(n, x, &g)
+	image, width := b.columns(n, x, &g)
 	image = b.pad(image, []int{0, 0, 0, g.left * width}, []int{0, 0, -g.crop, g.right * width})
 	image = b.add("ReorderInput", nchwcDomain, []string{image})
 	parts := 1
@@ -189,20 +189,15 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy, parts)}, whole("kernel_shape", []int{dy[2], dy[3]}),
 		whole("dilations", []int{g.stride[0], g.stride[1] * width}), whole("pads", []int{g.top, 0, g.bottom, 0}), whole("group", parts))
 	if parts > 1 {
-		dw = b.reduce("ReduceSum", b.reshape(dw, blocks, parts, lanes*kh*kw*width), 1)
+		dw = b.reduce("ReduceSum", b.reshape(dw, parts, lanes*kh*kw*width), 0)
 	}
-	// [blocks,K/b,kh·kw,width,b] to [K,blocks,width,kh·kw], again as images.
-	tiles := blocks * lanes / b.block
+	// [K/b,kh·kw,width,b] to [K,width,kh·kw], again as images.
 	if kh*kw > 1 {
-		dw = b.transpose(b.reshape(dw, tiles, kh*kw, width, b.block), 0, 2, 1, 3)
+		dw = b.transpose(b.reshape(dw, lanes/b.block, kh*kw, width, b.block), 0, 2, 1, 3)
 	}
-	dw = b.add("ReorderOutput", nchwcDomain, []string{b.reshape(dw, tiles, b.block, width*kh*kw, 1)}, whole("channels", b.block))
-	if blocks > 1 {
-		dw = b.transpose(b.reshape(dw, blocks, lanes, width*kh*kw), 1, 0, 2)
-	}
-	dw = b.reshape(dw, lanes, blocks*width, kh, kw)
-	dw = b.narrow(dw, 0, dy[1])
-	if blocks*width > x[1] {
+	dw = b.add("ReorderOutput", nchwcDomain, []string{b.reshape(dw, lanes/b.block, b.block, width*kh*kw, 1)}, whole("channels", b.block))
+	dw = b.narrow(b.reshape(dw, lanes, width, kh, kw), 0, dy[1])
+	if width > x[1] {
 		dw = b.narrow(dw, 1, x[1])
 	}
 	b.scaled(dw, n.Input[1])
@@ -231,26 +226,31 @@ func (b *blocker) pointGradW(n *pb.NodeProto, x, dy graph.Shape, stride [2]int) 
 	b.name(n.Output[0])
 }
 
-// columns lays the images x out as [blocks,N,H,W·width], width channels between one column and the next. Zeros that g wants
-// beside them are there already, if a convolution could put them there: a Pad has but one thread.
-func (b *blocker) columns(n *pb.NodeProto, x graph.Shape, g *geometry) (image string, blocks, width int) {
-	if b.fills(x) {
-		blocks = b.lanes(x[1]) / b.block
-		image, w := b.again(n.Input[0]), x[3]
-		if g.left+g.right > 0 && g.right >= 0 && g.crop == 0 {
-			image = b.affine(image, x, "", "", "", whole("pads", []int{0, g.left, 0, g.right}))
-			w += g.left + g.right
-			g.left, g.right = 0, 0
-		}
-		image = b.reshape(image, x[0], blocks, x[2], w*b.block)
-		if blocks > 1 {
-			return b.transpose(image, 1, 0, 2, 3), blocks, b.block
-		}
-		return b.reshape(image, 1, x[0], x[2], w*b.block), 1, b.block
+// columns lays the images x out as [1,N,H,W·width], width channels between one column and the next. Zeros that g wants beside
+// them are there already, if a convolution could put them there: a Pad has but one thread.
+func (b *blocker) columns(n *pb.NodeProto, x graph.Shape, g *geometry) (image string, width int) {
+	if !b.fills(x) {
+		b.plain(n.Input[0])
+		last := b.products(b.reshape(n.Input[0], x[0], x[1], x[2]*x[3]), b.unit(x[1]), true, false) // a Transpose has but one thread
+		return b.reshape(last, 1, x[0], x[2], x[3]*x[1]), x[1]
 	}
-	b.plain(n.Input[0])
-	last := b.products(b.reshape(n.Input[0], x[0], x[1], x[2]*x[3]), b.unit(x[1]), true, false) // a Transpose has but one thread
-	return b.reshape(last, 1, x[0], x[2], x[3]*x[1]), 1, x[1]
+	width = b.lanes(x[1])
+	image, w := b.again(n.Input[0]), x[3]
+	if g.left+g.right > 0 && g.right >= 0 && g.crop == 0 {
+		image = b.affine(image, x, "", "", "", whole("pads", []int{0, g.left, 0, g.right}))
+		w += g.left + g.right
+		g.left, g.right = 0, 0
+	}
+	if blocks := width / b.block; blocks > 1 {
+		var order []int
+		for place := range x[2] * w {
+			for block := range blocks {
+				order = append(order, block*x[2]*w+place)
+			}
+		}
+		image = b.rows(b.reshape(image, x[0], len(order), b.block), 1, order)
+	}
+	return b.reshape(image, 1, x[0], x[2], w*width), width
 }
 
 // unit is the unit matrix.
