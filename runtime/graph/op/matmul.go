@@ -101,11 +101,34 @@ func (o matmul) Lower(e graph.Emitter, in []graph.Operand) []string {
 
 // emitMatMul emits a product with transposed operands: one FusedMatMul, or Transposes and a MatMul in plain ONNX.
 func emitMatMul(e graph.Emitter, out graph.Shape, a, b graph.Operand, ta, tb bool) string {
-	if e.Target().Fused && (ta || tb) {
-		return e.Emit("com.microsoft:FusedMatMul", out, []string{a.Name, b.Name},
-			graph.Attr{Name: "transA", Value: flag(ta)}, graph.Attr{Name: "transB", Value: flag(tb)})
+	if !e.Target().Fused || !ta && !tb {
+		return e.Emit("MatMul", out, []string{turned(e, a, ta), turned(e, b, tb)})
 	}
-	return e.Emit("MatMul", out, []string{turned(e, a, ta), turned(e, b, tb)})
+	x, y, made := a.Name, b.Name, out
+	halves := ta && !tb && tall(a.Shape, b.Shape)
+	if halves {
+		rows := a.Shape[0] / 2
+		x = emitReshape(e, x, graph.Shape{2, rows, a.Shape[1]}, nil)
+		y = emitReshape(e, y, graph.Shape{2, rows, b.Shape[1]}, nil)
+		made = graph.Shape{2, out[0], out[1]}
+	}
+	product := e.Emit("com.microsoft:FusedMatMul", made, []string{x, y},
+		graph.Attr{Name: "transA", Value: flag(ta)}, graph.Attr{Name: "transB", Value: flag(tb)})
+	if halves {
+		return reduce{name: "ReduceSum"}.emit(e, product, []int{0}, false, out)
+	}
+	return product
+}
+
+// tall reports whether aᵀ·b, as the gradient of a dense layer's weights, is to be the sum of that of each half of the rows. Each of
+// two threads then reads the rows that it wrote, not half of every row of a, and leaves the memory of both to the core that writes
+// there next; which matters where the two share no cache.
+func tall(a, b graph.Shape) bool {
+	if len(a) != 2 || len(b) != 2 || a[0]%2 > 0 {
+		return false
+	}
+	read := a.Size() + b.Size()
+	return read >= largeMatrix && read >= 8*a[1]*b[1]
 }
 
 func turned(e graph.Emitter, x graph.Operand, t bool) string {
