@@ -189,7 +189,11 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy, parts)}, whole("kernel_shape", []int{dy[2], dy[3]}),
 		whole("dilations", []int{g.stride[0], g.stride[1] * width}), whole("pads", []int{g.top, 0, g.bottom, 0}), whole("group", parts))
 	if parts > 1 {
-		dw = b.reduce("ReduceSum", b.reshape(dw, parts, lanes*kh*kw*width), 0)
+		ones := graph.NewTensor(graph.Float32, 1, parts) // a product with them has all threads, where a ReduceSum of so few rows has one
+		for i := range ones.F {
+			ones.F[i] = 1
+		}
+		dw = b.add("MatMul", "", []string{b.constant(encode("", ones)), b.reshape(dw, parts, lanes*kh*kw*width)})
 	}
 	// [K/b,kh·kw,width,b] to [K,width,kh·kw], again as images.
 	if kh*kw > 1 {

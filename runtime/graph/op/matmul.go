@@ -114,10 +114,13 @@ func emitMatMul(e graph.Emitter, out graph.Shape, a, b graph.Operand, ta, tb boo
 	}
 	product := e.Emit("com.microsoft:FusedMatMul", made, []string{x, y},
 		graph.Attr{Name: "transA", Value: flag(ta)}, graph.Attr{Name: "transB", Value: flag(tb)})
-	if halves {
-		return reduce{name: "ReduceSum"}.emit(e, product, []int{0}, false, out)
+	if !halves {
+		return product
 	}
-	return product
+	both := emitReshape(e, product, graph.Shape{2, out.Size()}, nil)
+	ones := graph.NewTensor(graph.Float32, 1, 2) // a product with them has all threads, where a ReduceSum of so few rows has one
+	ones.F[0], ones.F[1] = 1, 1
+	return emitReshape(e, e.Emit("MatMul", graph.Shape{1, out.Size()}, []string{e.Const(ones), both}), out, nil)
 }
 
 // tall reports whether aᵀ·b, as the gradient of a dense layer's weights, is to be the sum of that of each half of the rows. Each of
