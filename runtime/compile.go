@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"runtime/debug"
 	"slices"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -93,6 +94,7 @@ func newORTStep(p *graph.Program, s *graph.Store, opts Options, target graph.Tar
 	if err != nil {
 		return nil, err
 	}
+	debug.FreeOSMemory() // what lowering took, before ONNX Runtime takes as much as it needs
 	o := &ortStep{program: p, store: s, session: session, spare: map[string]graph.Tensor{}, wrapped: map[*float32]ort.Value{}}
 	for _, u := range p.Updates {
 		o.spare[u.Name] = graph.NewTensor(graph.Float32, graph.ShapeOf(u.Node)...)
