@@ -105,3 +105,38 @@ func testFused(t *testing.T, name string, p *graph.Program) (nodes int) {
 	}
 	return nodes
 }
+
+// A number takes the axes of what ends in an axis of one element on ONNX Runtime, and not in an exported file.
+func TestANumberHasTheAxesOfWeightsOfOneTap(t *testing.T) {
+	testInit(t)
+	number := graph.Shape{}
+	for _, c := range []struct {
+		name     string
+		a, b     graph.Shape
+		reshaped int
+	}{
+		{"weights of one tap", graph.Shape{6, 4, 1, 1}, number, 1},
+		{"the number first", number, graph.Shape{6, 4, 1, 1}, 1},
+		{"weights of nine", graph.Shape{6, 4, 3, 3}, number, 0},
+		{"a vector of one", graph.Shape{1}, number, 0},
+		{"numbers", number, number, 0},
+		{"a number for each channel", graph.Shape{6, 4, 1, 1}, graph.Shape{4, 1, 1}, 0},
+	} {
+		p, err := graph.Build(graph.Inference, func(g *graph.Graph) {
+			g.Output("y", op.Add(g.Input("a", graph.Float32, c.a...), g.Input("b", graph.Float32, c.b...)))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		testFused(t, c.name, p)
+		for target, want := range map[graph.Target]int{{Fused: true}: c.reshaped, {}: 0} {
+			m, err := onnx.Lower(p, onnx.Lowering{Target: target})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(m.Taps()) - 1; n != want {
+				t.Errorf("%s, %+v: %d Reshapes, want %d", c.name, target, n, want)
+			}
+		}
+	}
+}

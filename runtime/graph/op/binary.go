@@ -1,6 +1,8 @@
 package op
 
 import (
+	"slices"
+
 	G "gorgonia.org/gorgonia"
 
 	"distill/runtime/graph"
@@ -121,9 +123,19 @@ func (o binary) Grad(in []*G.Node, out, dout *G.Node) []*G.Node {
 	return []*G.Node{sumTo(da, graph.ShapeOf(in[0])), sumTo(db, graph.ShapeOf(in[1]))}
 }
 
+// Lower gives a number as many axes as the other input has where that ends in an axis of one element, as the weights of a
+// convolution of one tap do: ONNX Runtime else takes each element by itself, for a hundred times as long.
 func (o binary) Lower(e graph.Emitter, in []graph.Operand) []string {
 	s, _ := broadcast(in[0].Shape, in[1].Shape)
-	return []string{e.Emit(o.name, s, names(in))}
+	list := names(in)
+	if n := len(s); e.Target().Fused && n > 1 && s[n-1] == 1 {
+		for i, x := range in {
+			if len(x.Shape) == 0 {
+				list[i] = emitReshape(e, x.Name, slices.Repeat(graph.Shape{1}, n), nil)
+			}
+		}
+	}
+	return []string{e.Emit(o.name, s, list)}
 }
 
 // sumTo undoes a broadcast: it sums x over the axes along which shape s was stretched.
