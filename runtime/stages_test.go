@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	G "gorgonia.org/gorgonia"
@@ -137,6 +138,40 @@ func TestANumberHasTheAxesOfWeightsOfOneTap(t *testing.T) {
 			if n := len(m.Taps()) - 1; n != want {
 				t.Errorf("%s, %+v: %d Reshapes, want %d", c.name, target, n, want)
 			}
+		}
+	}
+}
+
+// A number for each channel is stretched over an image's places by a product on ONNX Runtime, other stretching is left to it.
+func TestNumbersAreStretchedOverPlacesByAProduct(t *testing.T) {
+	testInit(t)
+	for _, c := range []struct {
+		name     string
+		from, to graph.Shape
+		product  bool
+	}{
+		{"places", graph.Shape{3, 5, 1, 1}, graph.Shape{3, 5, 4, 2}, true},
+		{"columns", graph.Shape{3, 5, 4, 1}, graph.Shape{3, 5, 4, 2}, true},
+		{"rows", graph.Shape{3, 5, 1, 2}, graph.Shape{3, 5, 4, 2}, false},
+		{"channels, too", graph.Shape{3, 1, 1, 1}, graph.Shape{3, 5, 4, 2}, true},
+		{"all but channels", graph.Shape{1, 5, 1, 1}, graph.Shape{3, 5, 4, 2}, false},
+		{"more axes", graph.Shape{5, 1}, graph.Shape{3, 5, 4}, false},
+		{"one number", graph.Shape{1, 1}, graph.Shape{3, 5}, false},
+	} {
+		p, err := graph.Build(graph.Inference, func(g *graph.Graph) {
+			g.Output("y", op.Expand(g.Input("x", graph.Float32, c.from...), c.to))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		testFused(t, c.name, p)
+		m, err := onnx.Lower(p, onnx.Lowering{Target: graph.Target{Fused: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		product := slices.ContainsFunc(m.Taps(), func(tap onnx.Tap) bool { return tap.Op == "MatMul" })
+		if product != c.product {
+			t.Errorf("%s: by a product: %v, want %v", c.name, product, c.product)
 		}
 	}
 }

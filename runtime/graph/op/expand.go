@@ -42,7 +42,23 @@ func (expand) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
 	return []*G.Node{sumTo(dy, graph.ShapeOf(in[0]))}
 }
 
+// Lower writes, for ONNX Runtime, the same number at all places of an image as a product with ones: its Expand takes each of these
+// by itself, on one thread.
 func (o expand) Lower(e graph.Emitter, in []graph.Operand) []string {
+	if s := in[0].Shape; e.Target().Fused && len(s) == len(o.to) && s.Size() > 1 {
+		places := len(s)
+		for places > 0 && s[places-1] == 1 {
+			places--
+		}
+		if ones := graph.Shape(o.to[places:]).Size(); ones > 1 && s[:places].Equal(o.to[:places]) {
+			t := graph.NewTensor(graph.Float32, 1, ones)
+			for i := range t.F {
+				t.F[i] = 1
+			}
+			column := emitReshape(e, in[0].Name, graph.Shape{s.Size(), 1}, nil)
+			return []string{emitReshape(e, e.Emit("MatMul", graph.Shape{s.Size(), ones}, []string{column, e.Const(t)}), o.to, nil)}
+		}
+	}
 	to := o.to.Clone()
 	for i, d := range in[0].Shape { // what stays as it is may be the batch, which 1 leaves open
 		if at := i + len(to) - len(in[0].Shape); to[at] == d {
