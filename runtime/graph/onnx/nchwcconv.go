@@ -189,11 +189,7 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy, parts)}, whole("kernel_shape", []int{dy[2], dy[3]}),
 		whole("dilations", []int{g.stride[0], g.stride[1] * width}), whole("pads", []int{g.top, 0, g.bottom, 0}), whole("group", parts))
 	if parts > 1 {
-		ones := graph.NewTensor(graph.Float32, 1, parts) // a product with them has all threads, where a ReduceSum of so few rows has one
-		for i := range ones.F {
-			ones.F[i] = 1
-		}
-		dw = b.add("MatMul", "", []string{b.constant(encode("", ones)), b.reshape(dw, parts, lanes*kh*kw*width)})
+		dw = b.rowSum(dw, parts, lanes*kh*kw*width, 1)
 	}
 	// [K/b,kh·kw,width,b] to [K,width,kh·kw], again as images.
 	if kh*kw > 1 {
@@ -303,8 +299,7 @@ func (b *blocker) depthwiseGradW(n *pb.NodeProto, x, dy graph.Shape) {
 	filter := b.reshape(b.blocked(n.Input[1]), x[0]*lanes, 1, dy[2], dy[3])
 	dw := b.add("Conv", nchwcDomain, []string{image, filter}, whole("kernel_shape", []int{dy[2], dy[3]}), whole("group", x[0]*lanes),
 		whole("dilations", g.stride[:]), whole("strides", []int{int(dilations[0]), int(dilations[1])}), whole("pads", pads))
-	dw = b.reshape(dw, x[0], lanes/b.block, taps, b.block)
-	dw = b.add("ReduceSum", "", []string{dw, b.vector(0)}, whole("keepdims", 0))
+	dw = b.reshape(b.rowSum(dw, x[0], lanes*taps, 1), lanes/b.block, taps, b.block)
 	dw = b.reshape(b.transpose(dw, 0, 2, 1), lanes, 1, int(k[0]), int(k[1]))
 	b.narrow(dw, 0, x[1])
 	b.name(n.Output[0])

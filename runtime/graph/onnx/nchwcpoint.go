@@ -254,9 +254,32 @@ func (b *blocker) overPlaces(reduce, x string, s graph.Shape) string {
 	return b.reduce(reduce, b.reshape(x, s[0], b.lanes(s[1])/b.block, s[2]*s[3], b.block), 2)
 }
 
-// overChannels reduces an image in blocks over all but its channels, to a vector that fills the blocks.
+// fewPlaces of an image make its reduction over them slow, which takes each block of channels by itself: 3.1 ms where samples first
+// takes 0.3, for 20 of 960 channels of 2×2.
+const fewPlaces = 64
+
+// overChannels reduces an image in blocks over all but its channels, by ReduceSum or ReduceMean, to a vector that fills the blocks.
 func (b *blocker) overChannels(reduce, x string, s graph.Shape) string {
-	return b.reshape(b.reduce(reduce, b.overPlaces(reduce, x, s), 0), b.lanes(s[1]))
+	lanes, places := b.lanes(s[1]), s[2]*s[3]
+	if places > fewPlaces {
+		return b.reshape(b.reduce(reduce, b.overPlaces(reduce, x, s), 0), lanes)
+	}
+	weight := 1.0
+	if reduce == "ReduceMean" {
+		weight /= float64(s[0])
+	}
+	samples := b.reshape(b.rowSum(x, s[0], lanes*places, weight), lanes/b.block, places, b.block)
+	return b.reshape(b.reduce(reduce, samples, 1), lanes)
+}
+
+// rowSum takes x for so many rows, and sums them times a weight, to [1,columns]. As a product it has all threads, where a ReduceSum
+// of few rows has one.
+func (b *blocker) rowSum(x string, rows, columns int, weight float64) string {
+	row := graph.NewTensor(graph.Float32, 1, rows)
+	for i := range row.F {
+		row.F[i] = float32(weight)
+	}
+	return b.add("MatMul", "", []string{b.constant(encode("", row)), b.reshape(x, rows, columns)})
 }
 
 // reduce is a reduction along an axis, which ReduceSum takes as an input since opset 13 and the others do since 18.
