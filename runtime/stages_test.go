@@ -142,36 +142,49 @@ func TestANumberHasTheAxesOfWeightsOfOneTap(t *testing.T) {
 	}
 }
 
-// A number for each channel is stretched over an image's places by a product on ONNX Runtime, other stretching is left to it.
+// A number for each channel is stretched over an image's places by a product on ONNX Runtime: by Expand, and for a small image by what
+// is elementwise. Other stretching is left to it.
 func TestNumbersAreStretchedOverPlacesByAProduct(t *testing.T) {
 	testInit(t)
+	image := graph.Shape{3, 5, 4, 2}
 	for _, c := range []struct {
 		name     string
 		from, to graph.Shape
-		product  bool
+		expand   bool // by a product
+		multiply bool
 	}{
-		{"places", graph.Shape{3, 5, 1, 1}, graph.Shape{3, 5, 4, 2}, true},
-		{"columns", graph.Shape{3, 5, 4, 1}, graph.Shape{3, 5, 4, 2}, true},
-		{"rows", graph.Shape{3, 5, 1, 2}, graph.Shape{3, 5, 4, 2}, false},
-		{"channels, too", graph.Shape{3, 1, 1, 1}, graph.Shape{3, 5, 4, 2}, true},
-		{"all but channels", graph.Shape{1, 5, 1, 1}, graph.Shape{3, 5, 4, 2}, false},
-		{"more axes", graph.Shape{5, 1}, graph.Shape{3, 5, 4}, false},
-		{"one number", graph.Shape{1, 1}, graph.Shape{3, 5}, false},
+		{"places", graph.Shape{3, 5, 1, 1}, image, true, true},
+		{"columns", graph.Shape{3, 5, 4, 1}, image, true, true},
+		{"rows", graph.Shape{3, 5, 1, 2}, image, false, false},
+		{"channels, too", graph.Shape{3, 1, 1, 1}, image, true, false},
+		{"many places", graph.Shape{3, 5, 1, 1}, graph.Shape{3, 5, 4, 5}, true, false},
+		{"no image", graph.Shape{3, 1}, graph.Shape{3, 5}, true, false},
+		{"all but channels", graph.Shape{1, 5, 1, 1}, image, false, false},
+		{"more axes", graph.Shape{5, 1}, graph.Shape{3, 5, 4}, false, false},
+		{"one number", graph.Shape{1, 1}, graph.Shape{3, 5}, false, false},
 	} {
-		p, err := graph.Build(graph.Inference, func(g *graph.Graph) {
-			g.Output("y", op.Expand(g.Input("x", graph.Float32, c.from...), c.to))
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		testFused(t, c.name, p)
-		m, err := onnx.Lower(p, onnx.Lowering{Target: graph.Target{Fused: true}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		product := slices.ContainsFunc(m.Taps(), func(tap onnx.Tap) bool { return tap.Op == "MatMul" })
-		if product != c.product {
-			t.Errorf("%s: by a product: %v, want %v", c.name, product, c.product)
+		for name, want := range map[string]bool{"expand": c.expand, "multiply": c.multiply} {
+			p, err := graph.Build(graph.Inference, func(g *graph.Graph) {
+				y := g.Input("x", graph.Float32, c.from...)
+				if name == "expand" {
+					y = op.Expand(y, c.to)
+				} else {
+					y = op.Mul(y, g.Input("image", graph.Float32, c.to...))
+				}
+				g.Output("y", y)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			testFused(t, c.name, p)
+			m, err := onnx.Lower(p, onnx.Lowering{Target: graph.Target{Fused: true}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := slices.ContainsFunc(m.Taps(), func(tap onnx.Tap) bool { return tap.Op == "MatMul" })
+			if got != want {
+				t.Errorf("%s, %s: by a product: %v, want %v", c.name, name, got, want)
+			}
 		}
 	}
 }

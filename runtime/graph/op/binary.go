@@ -123,15 +123,22 @@ func (o binary) Grad(in []*G.Node, out, dout *G.Node) []*G.Node {
 	return []*G.Node{sumTo(da, graph.ShapeOf(in[0])), sumTo(db, graph.ShapeOf(in[1]))}
 }
 
-// Lower gives a number as many axes as the other input has where that ends in an axis of one element, as the weights of a
-// convolution of one tap do: ONNX Runtime else takes each element by itself, for a hundred times as long.
+// fewPlaces of an image are stretched over before ONNX Runtime computes, which else takes the places of each channel by themselves.
+const fewPlaces = 16
+
+// Lower stretches, for ONNX Runtime, what has a number for each of an image's channels, if the image is small. And it gives a number
+// as many axes as the other input has where that ends in an axis of one element, as the weights of a convolution of one tap do, whose
+// elements would else be taken one by one, for a hundred times as long.
 func (o binary) Lower(e graph.Emitter, in []graph.Operand) []string {
 	s, _ := broadcast(in[0].Shape, in[1].Shape)
 	list := names(in)
-	if n := len(s); e.Target().Fused && n > 1 && s[n-1] == 1 {
+	if n := len(s); e.Target().Fused && n > 1 {
 		for i, x := range in {
-			if len(x.Shape) == 0 {
+			switch p := places(x.Shape, s); {
+			case len(x.Shape) == 0 && s[n-1] == 1:
 				list[i] = emitReshape(e, x.Name, slices.Repeat(graph.Shape{1}, n), nil)
+			case len(x.Shape) == 4 && p > 1 && p <= fewPlaces:
+				list[i] = emitOverPlaces(e, x, s)
 			}
 		}
 	}

@@ -45,19 +45,8 @@ func (expand) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
 // Lower writes, for ONNX Runtime, the same number at all places of an image as a product with ones: its Expand takes each of these
 // by itself, on one thread.
 func (o expand) Lower(e graph.Emitter, in []graph.Operand) []string {
-	if s := in[0].Shape; e.Target().Fused && len(s) == len(o.to) && s.Size() > 1 {
-		places := len(s)
-		for places > 0 && s[places-1] == 1 {
-			places--
-		}
-		if ones := graph.Shape(o.to[places:]).Size(); ones > 1 && s[:places].Equal(o.to[:places]) {
-			t := graph.NewTensor(graph.Float32, 1, ones)
-			for i := range t.F {
-				t.F[i] = 1
-			}
-			column := emitReshape(e, in[0].Name, graph.Shape{s.Size(), 1}, nil)
-			return []string{emitReshape(e, e.Emit("MatMul", graph.Shape{s.Size(), ones}, []string{column, e.Const(t)}), o.to, nil)}
-		}
+	if places(in[0].Shape, o.to) > 1 && e.Target().Fused {
+		return []string{emitOverPlaces(e, in[0], o.to)}
 	}
 	to := o.to.Clone()
 	for i, d := range in[0].Shape { // what stays as it is may be the batch, which 1 leaves open
@@ -66,6 +55,29 @@ func (o expand) Lower(e graph.Emitter, in []graph.Operand) []string {
 		}
 	}
 	return []string{e.Emit("Expand", o.to, []string{in[0].Name, graph.ConstInts(e, to...)})}
+}
+
+// places is how often each number of a tensor of shape s lies in one of shape to where all its last axes, of 1, are stretched and no
+// others; 0 where that is not how they differ, or s is one number.
+func places(s, to graph.Shape) int {
+	n := len(s)
+	for n > 0 && s[n-1] == 1 {
+		n--
+	}
+	if n == 0 || len(s) != len(to) || !s[:n].Equal(to[:n]) {
+		return 0
+	}
+	return to[n:].Size()
+}
+
+// emitOverPlaces stretches x over its last axes: a column times a row of ones.
+func emitOverPlaces(e graph.Emitter, x graph.Operand, to graph.Shape) string {
+	row := graph.NewTensor(graph.Float32, 1, places(x.Shape, to))
+	for i := range row.F {
+		row.F[i] = 1
+	}
+	column := emitReshape(e, x.Name, graph.Shape{x.Shape.Size(), 1}, nil)
+	return emitReshape(e, e.Emit("MatMul", graph.Shape{x.Shape.Size(), len(row.F)}, []string{column, e.Const(row)}), to, nil)
 }
 
 // expandBatch repeats its first input along the first axis, as often as its second input is long there.
