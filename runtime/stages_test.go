@@ -159,6 +159,7 @@ func TestNumbersAreStretchedOverPlacesByAProduct(t *testing.T) {
 		{"channels, too", graph.Shape{3, 1, 1, 1}, image, true, false},
 		{"many places", graph.Shape{3, 5, 1, 1}, graph.Shape{3, 5, 4, 5}, true, false},
 		{"no image", graph.Shape{3, 1}, graph.Shape{3, 5}, true, false},
+		{"too many places", graph.Shape{2, 1}, graph.Shape{2, 1<<16 + 1}, false, false},
 		{"all but channels", graph.Shape{1, 5, 1, 1}, image, false, false},
 		{"more axes", graph.Shape{5, 1}, graph.Shape{3, 5, 4}, false, false},
 		{"one number", graph.Shape{1, 1}, graph.Shape{3, 5}, false, false},

@@ -42,10 +42,13 @@ func (expand) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
 	return []*G.Node{sumTo(dy, graph.ShapeOf(in[0]))}
 }
 
+// manyPlaces are too many for a constant of ones: 256 KB.
+const manyPlaces = 1 << 16
+
 // Lower writes, for ONNX Runtime, the same number at all places of an image as a product with ones: its Expand takes each of these
 // by itself, on one thread.
 func (o expand) Lower(e graph.Emitter, in []graph.Operand) []string {
-	if places(in[0].Shape, o.to) > 1 && e.Target().Fused {
+	if p := places(in[0].Shape, o.to); p > 1 && p <= manyPlaces && e.Target().Fused {
 		return []string{emitOverPlaces(e, in[0], o.to)}
 	}
 	to := o.to.Clone()
