@@ -272,8 +272,8 @@ func (b *blocker) overChannels(reduce, x string, s graph.Shape) string {
 	return b.reshape(b.reduce(reduce, samples, 1), lanes)
 }
 
-// rowSum takes x for so many rows, and sums them times a weight, to [1,columns]. As a product it has all threads, where a ReduceSum
-// of few rows has one.
+// rowSum takes x for so many rows, and sums them times a weight, to [1,columns]: by a product, since a ReduceSum of a few long rows
+// takes many times as long.
 func (b *blocker) rowSum(x string, rows, columns int, weight float64) string {
 	row := graph.NewTensor(graph.Float32, 1, rows)
 	for i := range row.F {

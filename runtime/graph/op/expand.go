@@ -75,12 +75,9 @@ func places(s, to graph.Shape) int {
 
 // emitOverPlaces stretches x over its last axes: a column times a row of ones.
 func emitOverPlaces(e graph.Emitter, x graph.Operand, to graph.Shape) string {
-	row := graph.NewTensor(graph.Float32, 1, places(x.Shape, to))
-	for i := range row.F {
-		row.F[i] = 1
-	}
-	column := emitReshape(e, x.Name, graph.Shape{x.Shape.Size(), 1}, nil)
-	return emitReshape(e, e.Emit("MatMul", graph.Shape{x.Shape.Size(), len(row.F)}, []string{column, e.Const(row)}), to, nil)
+	rows, n := x.Shape.Size(), places(x.Shape, to)
+	column := emitReshape(e, x.Name, graph.Shape{rows, 1}, nil)
+	return emitReshape(e, e.Emit("MatMul", graph.Shape{rows, n}, []string{column, onesRow(e, n)}), to, nil)
 }
 
 // expandBatch repeats its first input along the first axis, as often as its second input is long there.

@@ -1,6 +1,8 @@
 package op
 
 import (
+	"slices"
+
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
 	G "gorgonia.org/gorgonia"
@@ -101,26 +103,34 @@ func (o matmul) Lower(e graph.Emitter, in []graph.Operand) []string {
 
 // emitMatMul emits a product with transposed operands: one FusedMatMul, or Transposes and a MatMul in plain ONNX.
 func emitMatMul(e graph.Emitter, out graph.Shape, a, b graph.Operand, ta, tb bool) string {
-	if !e.Target().Fused || !ta && !tb {
+	switch {
+	case !e.Target().Fused || !ta && !tb:
 		return e.Emit("MatMul", out, []string{turned(e, a, ta), turned(e, b, tb)})
+	case ta && !tb && tall(a.Shape, b.Shape):
+		return emitHalves(e, out, a, b)
 	}
-	x, y, made := a.Name, b.Name, out
-	halves := ta && !tb && tall(a.Shape, b.Shape)
-	if halves {
-		rows := a.Shape[0] / 2
-		x = emitReshape(e, x, graph.Shape{2, rows, a.Shape[1]}, nil)
-		y = emitReshape(e, y, graph.Shape{2, rows, b.Shape[1]}, nil)
-		made = graph.Shape{2, out[0], out[1]}
-	}
-	product := e.Emit("com.microsoft:FusedMatMul", made, []string{x, y},
+	return emitFused(e, out, a.Name, b.Name, ta, tb)
+}
+
+func emitFused(e graph.Emitter, out graph.Shape, a, b string, ta, tb bool) string {
+	return e.Emit("com.microsoft:FusedMatMul", out, []string{a, b},
 		graph.Attr{Name: "transA", Value: flag(ta)}, graph.Attr{Name: "transB", Value: flag(tb)})
-	if !halves {
-		return product
+}
+
+// emitHalves emits aᵀ·b as the sum of that of each half of the rows.
+func emitHalves(e graph.Emitter, out graph.Shape, a, b graph.Operand) string {
+	half := func(x graph.Operand) string {
+		return emitReshape(e, x.Name, graph.Shape{2, x.Shape[0] / 2, x.Shape[1]}, nil)
 	}
-	both := emitReshape(e, product, graph.Shape{2, out.Size()}, nil)
-	ones := graph.NewTensor(graph.Float32, 1, 2) // a product with them has all threads, where a ReduceSum of so few rows has one
-	ones.F[0], ones.F[1] = 1, 1
-	return emitReshape(e, e.Emit("MatMul", graph.Shape{1, out.Size()}, []string{e.Const(ones), both}), out, nil)
+	each := emitFused(e, graph.Shape{2, out[0], out[1]}, half(a), half(b), true, false)
+	each = emitReshape(e, each, graph.Shape{2, out.Size()}, nil)
+	sum := e.Emit("MatMul", graph.Shape{1, out.Size()}, []string{onesRow(e, 2), each}) // a ReduceSum of two rows takes many times as long
+	return emitReshape(e, sum, out, nil)
+}
+
+// onesRow is a constant [1,n].
+func onesRow(e graph.Emitter, n int) string {
+	return e.Const(graph.Tensor{Shape: graph.Shape{1, n}, F: slices.Repeat([]float32{1}, n)})
 }
 
 // tall reports whether aᵀ·b, as the gradient of a dense layer's weights, is to be the sum of that of each half of the rows. Each of

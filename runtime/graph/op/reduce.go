@@ -128,7 +128,7 @@ func (r reduce) Lower(e graph.Emitter, in []graph.Operand) []string {
 	return []string{r.emit(e, x, r.axes, r.keep, out)}
 }
 
-// largeMatrix is the number of elements from which the rows of a matrix are reduced in two stages.
+// largeMatrix is the number of elements from which it pays that each thread reads the rows that it wrote.
 const largeMatrix = 1 << 19
 
 // stages is the shape of a large matrix, or a batch of them taken for one, whose rows are cut up into about as many parts as each
