@@ -40,6 +40,7 @@ var doors = map[string][]string{
 	"github.com/chewxy/hm":               {"runtime/graph"}, // the types that Gorgonia's ops state
 	"go4.org/unsafe/assume-no-moving-gc": {"runtime/..."},
 	"golang.org/x/image":                 {"data"},
+	"golang.org/x/sync":                  {"runtime", "teacher"},
 	"golang.org/x/sys":                   {"..."},
 	"gonum.org/v1/gonum":                 {"..."},
 }

@@ -1,11 +1,15 @@
 package runtime
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
 
 	ort "github.com/yalue/onnxruntime_go"
+	"golang.org/x/sync/errgroup"
 
 	"distill/runtime/graph"
 	"distill/runtime/graph/onnx"
@@ -16,6 +20,10 @@ type Step interface {
 	// Run feeds the inputs by name, computes once, puts the updates into the store and returns the outputs, which are
 	// the caller's. Tensors of the store from before a Run may be written over by the Run after it.
 	Run(in map[string]graph.Tensor) (map[string]graph.Tensor, error)
+	// RunBeside is Run on Options.Beside threads, to the same bits, where Beside says so; else it is Run.
+	RunBeside(in map[string]graph.Tensor) (map[string]graph.Tensor, error)
+	// Beside reports whether there are fewer threads for RunBeside and they are known to come to the same bits: a first Run shows that.
+	Beside() bool
 	Close() error
 }
 
@@ -64,6 +72,12 @@ func (t tapeStep) Run(in map[string]graph.Tensor) (map[string]graph.Tensor, erro
 	return t.tape.Run(in, t.store)
 }
 
+func (t tapeStep) RunBeside(in map[string]graph.Tensor) (map[string]graph.Tensor, error) {
+	return t.Run(in)
+}
+
+func (t tapeStep) Beside() bool { return false }
+
 func (t tapeStep) Close() error { return t.tape.Close() }
 
 // ortStep runs a lowered Program. What it updates alternates between two buffers: the store's, which the run reads, and a
@@ -72,6 +86,8 @@ type ortStep struct {
 	program *graph.Program
 	store   *graph.Store
 	session *Session
+	beside  *Session                // for RunBeside; nil: session has as few threads, or does not compute the same to the last bit
+	proven  bool                    // that beside does
 	spare   map[string]graph.Tensor // by stored name
 	wrapped map[*float32]ort.Value  // of stored and spare tensors, by first element
 	outputs []ort.Value             // of the program's outputs, reused
@@ -82,7 +98,7 @@ func newORTStep(p *graph.Program, s *graph.Store, opts Options, target graph.Tar
 	if err != nil {
 		return nil, err
 	}
-	if target.Half && opts.Provider.isCPU() {
+	if target.Half && opts.Provider.IsCPU() {
 		m.RoundFloat16()
 	}
 	b, err := m.Marshal()
@@ -90,12 +106,24 @@ func newORTStep(p *graph.Program, s *graph.Store, opts Options, target graph.Tar
 		return nil, err
 	}
 	inputs, outputs := signature(p)
-	session, err := openSession(b, inputs, outputs, nil, opts)
-	if err != nil {
+	o := &ortStep{program: p, store: s, spare: map[string]graph.Tensor{}, wrapped: map[*float32]ort.Value{}}
+	var sessions errgroup.Group // each takes as long as the other
+	open := func(to **Session, opts Options) {
+		sessions.Go(func() (err error) {
+			*to, err = openSession(b, inputs, outputs, nil, opts)
+			return err
+		})
+	}
+	open(&o.session, opts)
+	if opts.Beside > 0 && opts.Beside < opts.threads() && opts.Provider.IsCPU() {
+		opts.Threads = opts.Beside
+		open(&o.beside, opts)
+	}
+	if err := sessions.Wait(); err != nil {
+		o.Close()
 		return nil, err
 	}
 	debug.FreeOSMemory() // what lowering took, before ONNX Runtime takes as much as it needs
-	o := &ortStep{program: p, store: s, session: session, spare: map[string]graph.Tensor{}, wrapped: map[*float32]ort.Value{}}
 	for _, u := range p.Updates {
 		o.spare[u.Name] = graph.NewTensor(graph.Float32, graph.ShapeOf(u.Node)...)
 	}
@@ -145,6 +173,16 @@ func (o *ortStep) stored(t graph.Tensor) (ort.Value, error) {
 }
 
 func (o *ortStep) Run(in map[string]graph.Tensor) (map[string]graph.Tensor, error) {
+	return o.run(in, false)
+}
+
+func (o *ortStep) RunBeside(in map[string]graph.Tensor) (map[string]graph.Tensor, error) {
+	return o.run(in, true)
+}
+
+func (o *ortStep) Beside() bool { return o.beside != nil && o.proven }
+
+func (o *ortStep) run(in map[string]graph.Tensor, beside bool) (map[string]graph.Tensor, error) {
 	var own []ort.Value // made for this run alone
 	defer func() { destroy(own) }()
 	var feed []ort.Value
@@ -181,10 +219,54 @@ func (o *ortStep) Run(in map[string]graph.Tensor) (map[string]graph.Tensor, erro
 		}
 		fetch = append(fetch, v)
 	}
-	if err := o.session.run(feed, fetch); err != nil {
+	if err := o.compute(feed, fetch, beside); err != nil {
 		return nil, fmt.Errorf("runtime: run: %w", err)
 	}
 	return o.take(fetch)
+}
+
+func (o *ortStep) compute(feed, fetch []ort.Value, beside bool) error {
+	switch {
+	case o.beside != nil && !o.proven:
+		return o.prove(feed, fetch)
+	case o.beside != nil && beside:
+		return o.beside.run(feed, fetch)
+	}
+	return o.session.run(feed, fetch)
+}
+
+// prove computes with both sessions, and keeps the one beside only if it comes to the same bits: an operator may cut its sums by the
+// number of threads, but then it does so whatever the numbers are.
+func (o *ortStep) prove(feed, fetch []ort.Value) error {
+	var sums [2][sha256.Size]byte
+	for i, s := range []*Session{o.beside, o.session} {
+		err := s.run(feed, fetch)
+		if err == nil {
+			sums[i], err = digest(fetch)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if o.proven = sums[0] == sums[1]; o.proven {
+		return nil
+	}
+	err := o.beside.Close()
+	o.beside = nil
+	return err
+}
+
+// digest is the SHA-256 of float32 values' elements.
+func digest(values []ort.Value) (sum [sha256.Size]byte, err error) {
+	h := sha256.New()
+	for _, v := range values {
+		t, err := unwrap(v)
+		if err != nil {
+			return sum, err
+		}
+		binary.Write(h, binary.LittleEndian, t.F) // to a hash that never fails
+	}
+	return [sha256.Size]byte(h.Sum(nil)), nil
 }
 
 // take copies the outputs and exchanges what was updated with the store.
@@ -214,5 +296,11 @@ func (o *ortStep) Close() error {
 	}
 	destroy(o.outputs)
 	o.wrapped, o.outputs = nil, nil
-	return o.session.Close()
+	var errs []error
+	for _, s := range []*Session{o.session, o.beside} {
+		if s != nil {
+			errs = append(errs, s.Close())
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -44,7 +44,8 @@ func (p Provider) String() string {
 	return p.Name
 }
 
-func (p Provider) isCPU() bool { return p.String() == providers[0].name }
+// IsCPU reports whether it is the CPU.
+func (p Provider) IsCPU() bool { return p.String() == providers[0].name }
 
 // Parity is how far a result of a network on the provider may lie from that of the CPU, relative to the largest element of
 // the result, for the provider to count as right.

@@ -18,6 +18,7 @@ import (
 // Options say how a [Session] runs. The zero Options run on the CPU, on all of its threads, with all optimizations.
 type Options struct {
 	Threads             int      // within one operator; 0 means CPUs()
+	Beside              int      // within one operator in Step.RunBeside, for the CPU; 0: as many as in Run
 	Provider            Provider // zero: the CPU
 	Spin                bool     // idle threads spin instead of sleeping: faster alone, slower beside another session
 	DisableOptimization bool     // run the graph as it is written
@@ -111,16 +112,21 @@ func openSession(model []byte, inputs, outputs []IO, bound map[string]graph.Tens
 	return s, nil
 }
 
+// threads is how many they ask for.
+func (opts Options) threads() int {
+	if opts.Threads < 1 {
+		return CPUs()
+	}
+	return opts.Threads
+}
+
 // build makes ONNX Runtime's options; the caller destroys them.
 func (opts Options) build() (*ort.SessionOptions, error) {
 	o, err := ort.NewSessionOptions()
 	if err != nil {
 		return nil, err
 	}
-	threads, level, spin := opts.Threads, ort.GraphOptimizationLevel(ort.GraphOptimizationLevelEnableAll), "0"
-	if threads < 1 {
-		threads = CPUs()
-	}
+	level, spin := ort.GraphOptimizationLevel(ort.GraphOptimizationLevelEnableAll), "0"
 	if opts.DisableOptimization {
 		level = ort.GraphOptimizationLevelDisableAll
 	}
@@ -128,7 +134,7 @@ func (opts Options) build() (*ort.SessionOptions, error) {
 		spin = "1"
 	}
 	err = errors.Join(
-		o.SetIntraOpNumThreads(threads),
+		o.SetIntraOpNumThreads(opts.threads()),
 		o.SetInterOpNumThreads(1),
 		o.SetExecutionMode(ort.ExecutionModeSequential),
 		// A memory pattern holds every buffer of a run at once: up to twice the memory, for no time.

@@ -23,7 +23,7 @@ var probed struct {
 // Runtime, so a target counts only if a small training step starts and gives the numbers of plain ONNX. Another provider gets
 // what every one has.
 func Probe(opts Options) (graph.Target, error) {
-	if !opts.Provider.isCPU() {
+	if !opts.Provider.IsCPU() {
 		return graph.Target{Portable: true}, nil
 	}
 	probed.Lock()

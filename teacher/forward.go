@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"distill/data"
 	"distill/internal/hint"
@@ -17,7 +20,7 @@ type Outputs struct {
 	Taps   map[string]graph.Tensor // [N,…] each, float32, by tensor name; nil without taps
 }
 
-// Forward runs the batch, as many images at a time as the teacher takes. The batch holds pixels 0..255, which Forward
+// Forward runs the batch, as many images at a time as the teacher takes, and waits for threads of its budget. The batch holds pixels 0..255, which Forward
 // preprocesses and leaves as they are. Images do not see one another: how they are cut up makes no difference beyond rounding.
 func (t *Teacher) Forward(b *data.Batch) (Outputs, error) {
 	got, err := t.run(b.X, b.Shape, append([]string{t.source}, t.model.taps...))
@@ -62,39 +65,57 @@ func (t *Teacher) run(x []float32, shape [4]int, names []string) (map[string]gra
 		step = t.batch
 	}
 	joined := make(map[string]graph.Tensor, len(names))
+	var mu sync.Mutex // of joined
+	var runs errgroup.Group
+	runs.SetLimit(t.runs)
 	for from := 0; from < n; from += step {
-		count := min(step, n-from)
-		size := count
-		if t.model.batch > 0 {
-			size = step // a last run that is not full is padded
-		}
-		in := t.input(size)
-		t.preprocess.Apply(in.F[:count*len(in.F)/size], x[from*image:(from+count)*image], [4]int{count, c, h, w})
-		clear(in.F[count*len(in.F)/size:])
-		got, err := t.session.Run(map[string]graph.Tensor{t.model.input.Name: in}, names...)
-		if err != nil {
-			return nil, err
-		}
-		for _, name := range names {
-			if joined[name], err = join(joined[name], got[name], n, from, count, size); err != nil {
-				return nil, fmt.Errorf("tensor %q: %w", name, err)
+		runs.Go(func() error {
+			count := min(step, n-from)
+			size := count
+			if t.model.batch > 0 {
+				size = step // a last run that is not full is padded
 			}
-		}
+			got, err := t.runOnce(x[from*image:(from+count)*image], [4]int{count, c, h, w}, size, names)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, name := range names {
+				if joined[name], err = join(joined[name], got[name], n, from, count, size); err != nil {
+					return fmt.Errorf("tensor %q: %w", name, err)
+				}
+			}
+			return nil
+		})
 	}
-	return joined, nil
+	return joined, runs.Wait()
 }
 
-// input is the buffer for a run of n images.
+// runOnce computes tensors for images that fit into one run of size images: zeros follow them.
+func (t *Teacher) runOnce(x []float32, shape [4]int, size int, names []string) (map[string]graph.Tensor, error) {
+	t.budget.Take(t.threads)
+	defer t.budget.Give(t.threads)
+	in := t.input(size)
+	defer func() { t.buffers.Put(&in.F) }()
+	used := shape[0] * len(in.F) / size
+	t.preprocess.Apply(in.F[:used], x, shape)
+	clear(in.F[used:])
+	return t.session.Run(map[string]graph.Tensor{t.model.input.Name: in}, names...)
+}
+
+// input is a buffer for a run of n images, perhaps with what was in it before.
 func (t *Teacher) input(n int) graph.Tensor {
 	c, h, w := t.InputShape()
 	size := n * c * h * w
-	if cap(t.buffer) < size {
-		t.buffer = make([]float32, size)
+	buffer, ok := t.buffers.Get().(*[]float32)
+	if !ok || cap(*buffer) < size {
+		buffer = new(make([]float32, size))
 	}
-	return graph.Floats(t.buffer[:size], n, c, h, w)
+	return graph.Floats((*buffer)[:size], n, c, h, w)
 }
 
-// join puts the first count of part's size rows into all, from a row on; all has n rows, and is made by the first part.
+// join puts the first count of part's size rows into all, from a row on; all has n rows, and is made by the first part to come.
 // Where one part is all, it is not copied.
 func join(all, part graph.Tensor, n, from, count, size int) (graph.Tensor, error) {
 	if part.DType() != graph.Float32 || len(part.Shape) == 0 || part.Shape[0] != size {
@@ -102,7 +123,7 @@ func join(all, part graph.Tensor, n, from, count, size int) (graph.Tensor, error
 		return all, hint.Wrap(err, "tap tensors whose first axis is the batch; a narrower glob, such as *Relu*, matches fewer")
 	}
 	row := len(part.F) / size
-	if from == 0 {
+	if all.Shape == nil {
 		shape := part.Shape.Clone()
 		shape[0] = n
 		if count == n {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"distill/data"
 	"distill/internal/hint"
@@ -24,8 +25,11 @@ type Teacher struct {
 	model   model
 
 	preprocess data.Preprocess
-	batch      int       // images in a run: exactly so many where model.batch is set, else at most; 0: any number
-	buffer     []float32 // the input of a run, reused
+	batch      int // images in a run: exactly so many where model.batch is set, else at most; 0: any number
+	runs       int // that are made at once
+	threads    int // of each
+	budget     *runtime.Budget
+	buffers    sync.Pool // *[]float32: the inputs of runs
 
 	width   int   // logits of an image that the file gives
 	picked  []int // of them those that are the teacher's, in order; nil: all
@@ -75,8 +79,10 @@ func (t *Teacher) open(o Options, defaults data.Preprocess, threads int) (err er
 	if err := t.setBatch(o.Batch); err != nil {
 		return err
 	}
+	t.cut(o, threads)
+	t.budget = o.Budget
 	opts := runtime.Options{
-		Threads:  threads,
+		Threads:  t.threads,
 		Spin:     true,
 		Provider: runtime.Provider{Name: o.Provider, Options: o.ProviderOptions},
 	}
@@ -240,6 +246,27 @@ func (t *Teacher) checkImages(c, h, w int) error {
 	return nil
 }
 
+// cut settles how many runs are made at once, and on how many threads each. Where it is known how many images come together, and
+// there are some for every thread, that is one: threads that share a run wait for one another after every operator.
+func (t *Teacher) cut(o Options, threads int) {
+	if threads < 1 {
+		threads = runtime.CPUs()
+	}
+	provider := runtime.Provider{Name: o.Provider}
+	batch := t.batch
+	if t.model.batch == 0 && o.Images > 0 {
+		batch = (o.Images-1)/threads + 1
+		if t.batch > 0 {
+			batch = min(batch, t.batch)
+		}
+	}
+	if o.Images == 0 || !provider.IsCPU() || o.Images <= (threads-1)*batch {
+		t.runs, t.threads = 1, threads
+		return
+	}
+	t.batch, t.runs, t.threads = batch, threads, 1
+}
+
 // specialize replaces the session by one for so many images at a time, if there is one.
 func (t *Teacher) specialize(images int, opts runtime.Options) error {
 	switch {
@@ -266,6 +293,12 @@ func (t *Teacher) specialize(images int, opts runtime.Options) error {
 // Specialized names the form in which the teacher runs where [runtime.Specialize] has given it one: its outputs then agree with those
 // of the file as it is to rounding. Else it is empty.
 func (t *Teacher) Specialized() string { return t.form }
+
+// AtATime is how many images go into a run, at most; 0: all that come.
+func (t *Teacher) AtATime() int { return t.batch }
+
+// Threads is how many a run takes.
+func (t *Teacher) Threads() int { return t.threads }
 
 // Close frees the session; the teacher cannot run any more. Closing it again does nothing.
 func (t *Teacher) Close() error {

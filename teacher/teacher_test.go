@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { runtimetest.Main(m) }
 // open opens a teacher that takes pixels scaled to 0..1 where o does not say otherwise.
 func open(t testing.TB, o Options) *Teacher {
 	t.Helper()
-	teacher, err := Open(o, data.DefaultPreprocess(), 0)
+	teacher, err := Open(o, data.DefaultPreprocess(), 2)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, hint.Of(err))
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	"distill/data"
@@ -86,7 +85,7 @@ func (run *Run) cacheKey(i int) (k cache.Key, left []cache.Tap, err error) {
 		Augment: cache.Augment{Views: 1}, DType: r.Teacher.Cache.DType,
 		Run: cache.Run{
 			ONNXRuntime: runtime.Version(), Processor: cache.Processor(), Provider: runtime.Provider{Name: r.Teacher.Provider}.String(),
-			Options: r.Teacher.ProviderOptions, Threads: run.Threads.Teacher, Batch: r.Batch, AtATime: r.Teacher.Batch, Specialized: t.Specialized(), Outputs: r.tapped(),
+			Options: r.Teacher.ProviderOptions, Threads: run.Threads.Teacher, Batch: r.Batch, AtATime: t.AtATime(), Specialized: t.Specialized(), Outputs: r.tapped(),
 		},
 	}
 	if a := r.Data.Augment; a.Varies() {
@@ -263,12 +262,7 @@ func (run *Run) answers() answers {
 
 // answersOf are one teacher's, kept ones where there is a cache.
 func (run *Run) answersOf(i int) answers {
-	turn := &run.turn
-	cpu := runtime.Provider{}.String()
-	if p := (runtime.Provider{Name: run.Recipe.AllTeachers()[i].Provider}); p.String() != cpu || run.Recipe.provider().String() != cpu {
-		turn = &sync.Mutex{} // where one of them is elsewhere, the teacher need not wait for the step
-	}
-	ask := live(run.Teachers[i], turn)
+	ask := answers(run.Teachers[i].Forward)
 	if run.caches[i] == nil {
 		return ask
 	}

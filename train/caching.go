@@ -137,7 +137,7 @@ func (c *Caching) Build(ctx context.Context, folder string, observe func(done, t
 		observe(c.Key.Samples*views, c.Key.Samples*views)
 		return nil
 	}
-	k := kept{kc, c.loader, c.Key.Samples % c.loader.Batch, live(c.run.Teacher, &c.run.turn)}
+	k := kept{kc, c.loader, c.Key.Samples % c.loader.Batch, c.run.Teacher.Forward}
 	f := newFeed(c.loader, c.run.Recipe.Preprocess, k.answer, stretch{steps, first, views * steps}, c.run.Threads.Data)
 	defer f.close()
 	for step := first; ; step++ {

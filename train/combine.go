@@ -139,6 +139,7 @@ func (run *Run) openTeachers() error {
 	}
 	all := r.AllTeachers()
 	run.Threads = runtime.Threads(r.Threads, len(all) > 0)
+	run.budget = runtime.NewBudget(run.Threads.Student)
 	run.Teachers = make([]*teacher.Teacher, len(all))
 	for i := range all {
 		if err := run.openTeacher(i); err != nil {
@@ -154,6 +155,9 @@ func (run *Run) openTeacher(i int) error {
 	c, h, w := run.Splits.Train.Shape()
 	o := r.Teacher
 	o.Channels, o.Taps, o.Images = c, r.tapped(), r.Batch
+	if run.together(i) {
+		o.Budget = run.budget
+	}
 	t, err := teacher.Open(o, r.Preprocess, run.Threads.Teacher)
 	if err != nil {
 		return err
@@ -162,6 +166,25 @@ func (run *Run) openTeacher(i int) error {
 		run.Teacher = t
 	}
 	return t.Check(run.Splits.Train.Classes(), c, h, w)
+}
+
+// together reports whether student and teacher both compute on the CPU.
+func (run *Run) together(i int) bool {
+	theirs := runtime.Provider{Name: run.Recipe.AllTeachers()[i].Provider}
+	return theirs.IsCPU() && run.Recipe.provider().IsCPU()
+}
+
+// beside is how many threads a step of the current phase has while a teacher works, and all where none does: none that is on the
+// CPU, too, has runs of few threads, and outputs that are not all kept.
+func (run *Run) beside() int {
+	p := run.Threads
+	for i, t := range run.Teachers {
+		asked := run.phase.NeedsTeacher && (run.caches[i] == nil || run.caches[i].Writable())
+		if asked && run.together(i) && t.Threads() <= p.Student-p.Beside {
+			return p.Beside
+		}
+	}
+	return p.Student
 }
 
 // teachersSHA256 names the bytes of all teachers, in their order; empty without one.

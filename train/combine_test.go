@@ -20,8 +20,14 @@ import (
 // which order names, of the seed's.
 func linearTeacher(t *testing.T, seed uint64, order []int) string {
 	t.Helper()
+	return writeLinear(t, seed, order, 2, "batch")
+}
+
+// writeLinear is linearTeacher for so many images at a time, or any number, where that has a name.
+func writeLinear(t *testing.T, seed uint64, order []int, images int, batch string) string {
+	t.Helper()
 	p, err := graph.Build(graph.Inference, func(g *graph.Graph) {
-		x := op.AveragePool(g.Input("images", graph.Float32, 2, 3, 32, 32), op.PoolAttrs{Kernel: [2]int{8, 8}, Strides: [2]int{8, 8}})
+		x := op.AveragePool(g.Input("images", graph.Float32, images, 3, 32, 32), op.PoolAttrs{Kernel: [2]int{8, 8}, Strides: [2]int{8, 8}})
 		g.Output("logits", op.Scale(nn.Linear{Name: "fc", In: 48, Out: 10}.Apply(g, op.Flatten(x)), 4))
 	})
 	if err != nil {
@@ -38,7 +44,7 @@ func linearTeacher(t *testing.T, seed uint64, order []int) string {
 			copy(w.F[i*len(rows)/10:][:len(rows)/10], rows[from*len(rows)/10:])
 		}
 	}
-	m, err := onnx.Lower(p, onnx.Lowering{Store: store, Batch: "batch"})
+	m, err := onnx.Lower(p, onnx.Lowering{Store: store, Batch: batch})
 	if err != nil {
 		t.Fatal(err)
 	}

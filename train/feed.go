@@ -23,15 +23,6 @@ type item struct {
 // answers gives what the teacher says of a batch.
 type answers func(*data.Batch) (teacher.Outputs, error)
 
-// live are the answers of a teacher that runs while it holds the turn.
-func live(t *teacher.Teacher, turn sync.Locker) answers {
-	return func(b *data.Batch) (teacher.Outputs, error) {
-		turn.Lock()
-		defer turn.Unlock()
-		return t.Forward(b)
-	}
-}
-
 // feed makes the batches of a run ahead of the step, in order, in two stages: loading and augmentation, several batches at
 // once, then the teacher's forward pass, one at a time.
 type feed struct {
@@ -155,6 +146,9 @@ func (f *feed) next() (*item, bool) {
 	f.wait += f.loading.read() - before
 	return it, ok
 }
+
+// behind reports whether the next batch is not ready yet.
+func (f *feed) behind() bool { return len(f.items) == 0 }
 
 func (f *feed) giveBack(it *item) { f.free <- it }
 

@@ -44,17 +44,23 @@ func (run *Run) stride() *stride {
 	return w
 }
 
-// pass runs the program of a batch: all of the step, or one of its parts.
-func (w *stride) pass(it *item) error {
+// pass runs the program of a batch, all of the step or one of its parts, and leaves threads to a teacher that is behind.
+func (w *stride) pass(it *item, behind bool) error {
 	run := w.run
 	in, err := w.inputs(it)
 	if err != nil {
 		return err
 	}
-	out, err := w.compute(run.step, in)
+	var out map[string]graph.Tensor
+	if behind && run.step.Beside() {
+		out, err = run.step.RunBeside(in)
+	} else {
+		out, err = run.alone(run.step, in)
+	}
 	if err != nil {
 		return err
 	}
+	w.look(out)
 	for _, h := range run.hosts {
 		if err := h.take(run.phase.Step, out); err != nil {
 			return err
@@ -72,24 +78,30 @@ func (w *stride) pass(it *item) error {
 	return nil
 }
 
-// compute runs a program while nothing else does that takes all threads.
-func (w *stride) compute(program runtime.Step, in map[string]graph.Tensor) (map[string]graph.Tensor, error) {
-	w.run.turn.Lock()
-	defer w.run.turn.Unlock()
-	out, err := program.Run(in)
+// look keeps what a program says of its gradients.
+func (w *stride) look(out map[string]graph.Tensor) {
 	if t, ok := out[finiteOutput]; ok {
 		w.finite = t.F[0] == 1
 	}
-	return out, err
+}
+
+// alone runs a program on all threads.
+func (run *Run) alone(program runtime.Step, in map[string]graph.Tensor) (map[string]graph.Tensor, error) {
+	rest := run.Threads.Student - run.Threads.Beside
+	run.budget.TakeFirst(rest)
+	defer run.budget.Give(rest)
+	return program.Run(in)
 }
 
 // end updates the parameters, where the passes have not, and the run's state.
 func (w *stride) end() error {
 	run, s := w.run, w.run.State
 	if run.last != nil {
-		if _, err := w.compute(run.last, w.knobs); err != nil {
+		out, err := run.alone(run.last, w.knobs)
+		if err != nil {
 			return err
 		}
+		w.look(out)
 	}
 	for i, v := range w.losses {
 		s.Sums[i] += v

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"sync"
 
 	"distill/data"
 	"distill/internal/hint"
@@ -54,10 +53,10 @@ type Run struct {
 	step   runtime.Step
 	last   runtime.Step // runs Update; nil without one
 	eval   runtime.Step
-	hosts  []host         // parts of losses outside the graph
-	caches []*cache.Cache // of each teacher's outputs; nil: none
-	val    *validation    // the last; nil: none
-	turn   sync.Mutex     // of the step or a teacher, which all use all threads
+	hosts  []host          // parts of losses outside the graph
+	caches []*cache.Cache  // of each teacher's outputs; nil: none
+	val    *validation     // the last; nil: none
+	budget *runtime.Budget // of threads on the CPU, for the programs and the teachers
 }
 
 // ErrInterrupted is what Train returns when its context ends; a checkpoint is on disk then.
@@ -93,7 +92,9 @@ func (run *Run) enter() (err error) {
 	if err != nil {
 		return err
 	}
-	if run.step, err = runtime.Compile(run.phase.Step, run.Store, engine, opts, target); err != nil {
+	step := opts
+	step.Beside = run.beside()
+	if run.step, err = runtime.Compile(run.phase.Step, run.Store, engine, step, target); err != nil {
 		return err
 	}
 	if run.phase.Update != nil {
@@ -146,9 +147,11 @@ func (run *Run) train(ctx context.Context) error {
 		}
 	}()
 	clock := newClock(run, f)
+	run.budget.TakeFirst(run.Threads.Beside)
+	defer run.budget.Give(run.Threads.Beside) // before the feed is closed, which waits for the teacher
 	for run.State.Step < run.phase.steps() {
 		if c.between() { // the next round may have another teacher
-			f.close()
+			run.leave(f.close)
 			waited := f.wait
 			if f, err = run.feed(c); err != nil {
 				return err
@@ -157,13 +160,13 @@ func (run *Run) train(ctx context.Context) error {
 		}
 		s := run.stride()
 		for range run.phase.Batches {
-			it, _ := f.next()
+			it := run.next(f)
 			if it.err != nil {
 				// Of the data or the teacher: what is trained so far is kept. Of this step that is nothing but what its batches did to
 				// batch norm's statistics.
 				return errors.Join(it.err, run.checkpoint(clock))
 			}
-			err := s.pass(it)
+			err := s.pass(it, f.behind())
 			f.giveBack(it)
 			if err != nil {
 				return err
@@ -196,6 +199,23 @@ func (run *Run) train(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// next waits for the next batch.
+func (run *Run) next(f *feed) (it *item) {
+	if !f.behind() {
+		it, _ = f.next()
+		return it
+	}
+	run.leave(func() { it, _ = f.next() })
+	return it
+}
+
+// leave lets the teacher have the step's threads while wait runs.
+func (run *Run) leave(wait func()) {
+	run.budget.Give(run.Threads.Beside)
+	wait()
+	run.budget.TakeFirst(run.Threads.Beside)
 }
 
 // endEpoch measures the student on val and saves.
@@ -309,7 +329,7 @@ func (run *Run) Evaluate(s data.Source) (correct []bool, logits []float32, err e
 			return nil, nil, err
 		}
 		run.Recipe.Preprocess.Apply(x.F, b.X, b.Shape)
-		out, err := run.eval.Run(map[string]graph.Tensor{imagesInput: x}) // a short last batch keeps old images at its end
+		out, err := run.alone(run.eval, map[string]graph.Tensor{imagesInput: x}) // a short last batch keeps old images at its end
 		if err != nil {
 			return nil, nil, err
 		}
