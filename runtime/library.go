@@ -60,8 +60,8 @@ func Init(path string) error {
 	return nil
 }
 
-// shareMemory makes the allocator of the CPU that all sessions share: a teacher and a student that take turns then compute in
-// the same memory.
+// shareMemory makes the allocator of the CPU that all sessions share: those that do not run at the same time compute in the same
+// memory.
 func shareMemory() error {
 	info, err := ort.GetMemoryInfo()
 	if err != nil {

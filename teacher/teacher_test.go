@@ -302,3 +302,35 @@ func TestOptionsComeBackFromYAML(t *testing.T) {
 	var o Options
 	wantError(t, strictyaml.Decode([]byte("model: a.onnx\nbatch: -1"), "recipe.yaml", &o, nil), "recipe.yaml:1", "batch -1")
 }
+
+func TestBatchIsCutIntoRunsThatShareTheThreads(t *testing.T) {
+	for _, c := range []struct {
+		images, threads, limit, fixed int
+		runs, each, batch             int
+	}{
+		{images: 0, threads: 2, runs: 1, each: 2, batch: 0},
+		{images: 64, threads: 1, runs: 1, each: 1, batch: 0},
+		{images: 64, threads: 2, runs: 2, each: 1, batch: 32},
+		{images: 31, threads: 2, runs: 1, each: 2, batch: 0},
+		{images: 64, threads: 3, runs: 3, each: 1, batch: 22},
+		{images: 64, threads: 6, runs: 3, each: 2, batch: 22},
+		{images: 64, threads: 16, runs: 4, each: 4, batch: 16},
+		{images: 64, threads: 2, limit: 8, runs: 2, each: 1, batch: 8},
+		{images: 64, threads: 2, limit: 50, runs: 2, each: 1, batch: 32},
+		{images: 64, threads: 4, fixed: 1, runs: 4, each: 1, batch: 1},
+		{images: 64, threads: 4, fixed: 20, runs: 2, each: 2, batch: 20},
+		{images: 64, threads: 2, fixed: 64, runs: 1, each: 2, batch: 64},
+		{images: 16, threads: 2, fixed: 64, runs: 1, each: 2, batch: 64},
+	} {
+		teacher := &Teacher{batch: max(c.limit, c.fixed)}
+		teacher.model.batch = c.fixed
+		teacher.cut(Options{Images: c.images}, c.threads)
+		if teacher.runs != c.runs || teacher.threads != c.each || teacher.batch != c.batch {
+			t.Errorf("%+v: %d runs at once of %d images on %d threads", c, teacher.runs, teacher.batch, teacher.threads)
+		}
+	}
+	elsewhere := &Teacher{}
+	if elsewhere.cut(Options{Images: 64, Provider: "cuda"}, 2); elsewhere.runs != 1 || elsewhere.threads != 2 || elsewhere.batch != 0 {
+		t.Errorf("on another provider it is cut: %d runs of %d images", elsewhere.runs, elsewhere.batch)
+	}
+}
