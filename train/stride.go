@@ -5,7 +5,6 @@ import (
 	"math"
 
 	"distill/losses"
-	"distill/runtime"
 	"distill/runtime/graph"
 )
 
@@ -53,9 +52,11 @@ func (w *stride) pass(it *item, behind bool) error {
 	}
 	var out map[string]graph.Tensor
 	if behind && run.step.Beside() {
+		run.hold(run.Threads.Beside)
 		out, err = run.step.RunBeside(in)
 	} else {
-		out, err = run.alone(run.step, in)
+		run.hold(run.Threads.Student)
+		out, err = run.step.Run(in)
 	}
 	if err != nil {
 		return err
@@ -85,19 +86,12 @@ func (w *stride) look(out map[string]graph.Tensor) {
 	}
 }
 
-// alone runs a program on all threads.
-func (run *Run) alone(program runtime.Step, in map[string]graph.Tensor) (map[string]graph.Tensor, error) {
-	rest := run.Threads.Student - run.Threads.Beside
-	run.budget.TakeFirst(rest)
-	defer run.budget.Give(rest)
-	return program.Run(in)
-}
-
 // end updates the parameters, where the passes have not, and the run's state.
 func (w *stride) end() error {
 	run, s := w.run, w.run.State
 	if run.last != nil {
-		out, err := run.alone(run.last, w.knobs)
+		run.hold(run.Threads.Student)
+		out, err := run.last.Run(w.knobs)
 		if err != nil {
 			return err
 		}

@@ -57,6 +57,7 @@ type Run struct {
 	caches []*cache.Cache  // of each teacher's outputs; nil: none
 	val    *validation     // the last; nil: none
 	budget *runtime.Budget // of threads on the CPU, for the programs and the teachers
+	held   int             // of which the steps have
 }
 
 // ErrInterrupted is what Train returns when its context ends; a checkpoint is on disk then.
@@ -147,11 +148,11 @@ func (run *Run) train(ctx context.Context) error {
 		}
 	}()
 	clock := newClock(run, f)
-	run.budget.TakeFirst(run.Threads.Beside)
-	defer run.budget.Give(run.Threads.Beside) // before the feed is closed, which waits for the teacher
+	defer run.hold(0) // before the feed is closed, which waits for the teacher
 	for run.State.Step < run.phase.steps() {
 		if c.between() { // the next round may have another teacher
-			run.leave(f.close)
+			run.hold(0)
+			f.close()
 			waited := f.wait
 			if f, err = run.feed(c); err != nil {
 				return err
@@ -202,20 +203,23 @@ func (run *Run) train(ctx context.Context) error {
 }
 
 // next waits for the next batch.
-func (run *Run) next(f *feed) (it *item) {
-	if !f.behind() {
-		it, _ = f.next()
-		return it
+func (run *Run) next(f *feed) *item {
+	if f.behind() {
+		run.hold(0)
 	}
-	run.leave(func() { it, _ = f.next() })
+	it, _ := f.next()
 	return it
 }
 
-// leave lets the teacher have the step's threads while wait runs.
-func (run *Run) leave(wait func()) {
-	run.budget.Give(run.Threads.Beside)
-	wait()
-	run.budget.TakeFirst(run.Threads.Beside)
+// hold makes n threads of the budget the steps' own, until the next call: between two steps the teacher must not come to threads
+// that the second would wait for.
+func (run *Run) hold(n int) {
+	if n > run.held {
+		run.budget.TakeFirst(n - run.held)
+	} else {
+		run.budget.Give(run.held - n)
+	}
+	run.held = n
 }
 
 // endEpoch measures the student on val and saves.
@@ -319,6 +323,8 @@ func (run *Run) validate() (*validation, error) {
 // Evaluate runs the student on a split, without augmentation, and says of each sample whether the largest logit is the
 // label's; logits are [len,K].
 func (run *Run) Evaluate(s data.Source) (correct []bool, logits []float32, err error) {
+	defer run.hold(run.held)
+	run.hold(run.Threads.Student)
 	k, shape := len(run.State.Classes), run.phase.Eval.Inputs[0].Shape
 	l := &data.Loader{Source: s, Batch: shape[0]}
 	var b data.Batch
@@ -329,7 +335,7 @@ func (run *Run) Evaluate(s data.Source) (correct []bool, logits []float32, err e
 			return nil, nil, err
 		}
 		run.Recipe.Preprocess.Apply(x.F, b.X, b.Shape)
-		out, err := run.alone(run.eval, map[string]graph.Tensor{imagesInput: x}) // a short last batch keeps old images at its end
+		out, err := run.eval.Run(map[string]graph.Tensor{imagesInput: x}) // a short last batch keeps old images at its end
 		if err != nil {
 			return nil, nil, err
 		}
