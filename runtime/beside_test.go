@@ -53,11 +53,12 @@ func TestStepBesideOthersComesToTheSameBits(t *testing.T) {
 	}
 }
 
-// sum is a program of factor·Σx.
-func sum(t *testing.T, factor float64) *graph.Program {
+// weighed is a program of factor·Σw·x, with weights of 0.
+func weighed(t *testing.T, factor float64) *graph.Program {
 	t.Helper()
 	p, err := graph.Build(graph.Inference, func(g *graph.Graph) {
-		g.Output("sum", op.Scale(op.ReduceSum(g.Input("x", graph.Float32, 3), nil, false), factor))
+		x, w := g.Input("x", graph.Float32, 3), g.Param("w", graph.Shape{3}, graph.Constant(0))
+		g.Output("sum", op.Scale(op.ReduceSum(op.Mul(w, x), nil, false), factor))
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -67,12 +68,16 @@ func sum(t *testing.T, factor float64) *graph.Program {
 
 func TestStepBesideThatComesToOtherBitsIsNotUsed(t *testing.T) {
 	testInit(t)
-	// Two programs of one signature stand for one whose sums depend on the number of threads.
-	program, other := sum(t, 1), sum(t, 2)
+	// Two programs of one signature stand for one whose sums depend on the number of threads; weights of 0 hide that at first.
+	program, other := weighed(t, 1), weighed(t, 2)
+	var store graph.Store
+	if err := program.Fill(&store, 1); err != nil {
+		t.Fatal(err)
+	}
 	in := map[string]graph.Tensor{"x": graph.Floats([]float32{1, 2, 3}, 3)}
 	compile := func(p *graph.Program) *ortStep {
 		t.Helper()
-		step, err := Compile(p, &graph.Store{}, ONNXRuntime, Options{Threads: 1}, nil)
+		step, err := Compile(p, &store, ONNXRuntime, Options{Threads: 1}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,13 +86,14 @@ func TestStepBesideThatComesToOtherBitsIsNotUsed(t *testing.T) {
 	}
 	step := compile(program)
 	step.beside = compile(other).session
-	for range 2 {
+	for _, w := range []float32{0, 1} {
+		store.Set("w", graph.Param, graph.Floats([]float32{w, w, w}, 3))
 		out, err := step.RunBeside(in)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := out["sum"].F[0]; got != 6 || step.Beside() {
-			t.Errorf("the sum is %v, want 6; beside: %v", got, step.Beside())
+		if got := out["sum"].F[0]; got != 6*w || step.Beside() {
+			t.Errorf("weights of %v: the sum is %v, want %v; beside: %v", w, got, 6*w, step.Beside())
 		}
 	}
 }

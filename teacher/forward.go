@@ -20,8 +20,9 @@ type Outputs struct {
 	Taps   map[string]graph.Tensor // [N,…] each, float32, by tensor name; nil without taps
 }
 
-// Forward runs the batch, as many images at a time as the teacher takes, and waits for threads of its budget. The batch holds pixels 0..255, which Forward
-// preprocesses and leaves as they are. Images do not see one another: how they are cut up makes no difference beyond rounding.
+// Forward runs the batch, as many images at a time as the teacher takes, and waits for threads of its budget. The batch holds
+// pixels 0..255, which Forward preprocesses and leaves as they are. Images do not see one another: how they are cut up makes no
+// difference beyond rounding.
 func (t *Teacher) Forward(b *data.Batch) (Outputs, error) {
 	got, err := t.run(b.X, b.Shape, append([]string{t.source}, t.model.taps...))
 	if err != nil {
