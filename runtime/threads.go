@@ -13,13 +13,12 @@ func CPUs() int { return goruntime.GOMAXPROCS(0) }
 type Plan struct {
 	Student int // the training step
 	Beside  int // the training step while the teacher works; Student without a teacher
-	Teacher int // runs of the teacher at once, of one thread each; 0 without a teacher
+	Teacher int // all runs of the teacher that are made at once; 0 without a teacher
 	Data    int // batches decoded and augmented at once
 }
 
-// Threads plans for n threads; n below 1 means [CPUs]. Threads that have each a run of their own need not wait for one another after
-// every operator: so the teacher has one for a few images, and the step leaves it half of them. Whoever would be left waiting has
-// all. A quarter may load data, which mostly waits.
+// Threads plans for n threads; n below 1 means [CPUs]. Threads that share a run wait for one another after every operator: so the step
+// leaves half of them to the teacher. Whoever would be left waiting has all. A quarter may load data, which mostly waits.
 func Threads(n int, teacher bool) Plan {
 	if n < 1 {
 		n = CPUs()

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 )
@@ -41,13 +42,8 @@ func TestBudgetLetsNobodyHaveMoreThanThereIsAndTheFirstGoFirst(t *testing.T) {
 		}
 		wants := func(want ...string) {
 			t.Helper()
-			if len(had) != len(want) {
+			if !slices.Equal(had, want) {
 				t.Fatalf("threads went to %v, want %v", had, want)
-			}
-			for i := range want {
-				if had[i] != want[i] {
-					t.Fatalf("threads went to %v, want %v", had, want)
-				}
 			}
 		}
 		give := func(n int) {

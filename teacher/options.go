@@ -30,8 +30,8 @@ type Options struct {
 	Taps  []string // names of tensors inside the model, or globs of them, to be given beside the logits; no key of a recipe
 	Batch int      `yaml:"batch"` // most images at a time; 0: the file's fixed batch, or all at once
 
-	// Images is how many come at a time, as far as is known; 0: any number. Then a teacher on the CPU takes a few of them in each run,
-	// several runs at once, and runs as [runtime.Specialize] has it, if that is faster. No key of a recipe.
+	// Images is how many come at a time, as far as is known; 0: any number. Then a teacher on the CPU shares them out among
+	// several runs at once, where they are enough, and runs as [runtime.Specialize] has it, if that is faster. No key of a recipe.
 	Images int `yaml:"-"`
 
 	// Budget is what its runs take their threads from, where other sessions compute at the same time; nil: they do not wait. No key of

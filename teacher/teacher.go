@@ -247,10 +247,10 @@ func (t *Teacher) checkImages(c, h, w int) error {
 }
 
 // fewest is how many images are worth a run of their own: ResNet-18 at 224×224 took, for two runs at once, a thread each, 1.12 of the
-// time of one on both threads with 8 images a run, 1.00 with 16, and 0.97 with 32, where smaller networks took 0.91 to 1.00.
+// time of one on both threads with 8 images a run, 1.00 with 16, and 0.97 with 32, where smaller networks took 0.91 to 1.05.
 const fewest = 16
 
-// cut settles how many runs are made at once, and on how many threads each: on few, where it is known that there are images for
+// cut settles how many runs are made at once, and on how many threads each: few, where it is known that there are images for
 // several, since threads that share a run wait for one another after every operator.
 func (t *Teacher) cut(o Options, threads int) {
 	if threads < 1 {
