@@ -22,7 +22,7 @@ type Outputs struct {
 
 // Forward runs the batch, as many images at a time as the teacher takes, and waits for threads of its budget. The batch holds
 // pixels 0..255, which Forward preprocesses and leaves as they are. Images do not see one another: how they are cut up makes no
-// difference beyond rounding.
+// difference beyond rounding. It is safe for concurrent use: a batch begins when all runs of the one before have begun.
 func (t *Teacher) Forward(b *data.Batch) (Outputs, error) {
 	got, err := t.run(b.X, b.Shape, append([]string{t.source}, t.model.taps...))
 	if err != nil {
@@ -68,9 +68,15 @@ func (t *Teacher) run(x []float32, shape [4]int, names []string) (map[string]gra
 	joined := make(map[string]graph.Tensor, len(names))
 	var mu sync.Mutex // of joined
 	var runs errgroup.Group
-	runs.SetLimit(t.runs)
+	t.beginning.Lock()
 	for from := 0; from < n; from += step {
+		t.slots <- struct{}{}
+		t.budget.Take(t.threads)
 		runs.Go(func() error {
+			defer func() {
+				t.budget.Give(t.threads)
+				<-t.slots
+			}()
 			count := min(step, n-from)
 			size := count
 			if t.model.batch > 0 {
@@ -90,13 +96,12 @@ func (t *Teacher) run(x []float32, shape [4]int, names []string) (map[string]gra
 			return nil
 		})
 	}
+	t.beginning.Unlock()
 	return joined, runs.Wait()
 }
 
 // runOnce computes tensors for images that fit into one run of size images: zeros follow them.
 func (t *Teacher) runOnce(x []float32, shape [4]int, size int, names []string) (map[string]graph.Tensor, error) {
-	t.budget.Take(t.threads)
-	defer t.budget.Give(t.threads)
 	in := t.input(size)
 	defer func() { t.buffers.Put(&in.F) }()
 	used := shape[0] * len(in.F) / size

@@ -29,7 +29,9 @@ type Teacher struct {
 	runs       int // that are made at once
 	threads    int // of each
 	budget     *runtime.Budget
-	buffers    sync.Pool // *[]float32: the inputs of runs
+	slots      chan struct{} // holds one for each run that is being made
+	beginning  sync.Mutex    // of the batch whose runs are not all begun
+	buffers    sync.Pool     // *[]float32: the inputs of runs
 
 	width   int   // logits of an image that the file gives
 	picked  []int // of them those that are the teacher's, in order; nil: all
@@ -80,7 +82,7 @@ func (t *Teacher) open(o Options, defaults data.Preprocess, threads int) (err er
 		return err
 	}
 	t.cut(o, threads)
-	t.budget = o.Budget
+	t.slots, t.budget = make(chan struct{}, t.runs), o.Budget
 	opts := runtime.Options{
 		Threads:  t.threads,
 		Spin:     true,

@@ -11,12 +11,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"distill/data"
 	"distill/internal/hint"
 	"distill/internal/strictyaml"
 	"distill/metrics"
+	"distill/runtime"
 	"distill/runtime/runtimetest"
 )
 
@@ -333,4 +335,36 @@ func TestBatchIsCutIntoRunsThatShareTheThreads(t *testing.T) {
 	if elsewhere.cut(Options{Images: 64, Provider: "cuda"}, 2); elsewhere.runs != 1 || elsewhere.threads != 2 || elsewhere.batch != 0 {
 		t.Errorf("on another provider it is cut: %d runs of %d images", elsewhere.runs, elsewhere.batch)
 	}
+}
+
+func TestBatchesAtOnceComeToTheSameAsOneByOne(t *testing.T) {
+	budget := runtime.NewBudget(2)
+	teacher := open(t, Options{Model: mnist, Images: 64, Batch: 20, Budget: budget})
+	var batches []*data.Batch
+	var want []Outputs
+	for i := range 4 {
+		x, shape := teacher.noise(64 + i)
+		for j := range x {
+			x[j] = float32((j*(i+1) + j/7) % 256)
+		}
+		batches = append(batches, &data.Batch{X: x, Shape: shape})
+		want = append(want, forward(t, teacher, batches[i]))
+	}
+	got := make([]Outputs, len(batches))
+	var all sync.WaitGroup
+	for i := range batches {
+		all.Go(func() {
+			var err error
+			if got[i], err = teacher.Forward(batches[i]); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	for i := range want {
+		if !slices.Equal(got[i].Logits, want[i].Logits) {
+			t.Errorf("batch %d has other logits than alone", i)
+		}
+	}
+	budget.Take(2) // as all are given back
 }

@@ -260,6 +260,15 @@ func (run *Run) answers() answers {
 	return combined(rule, len(run.State.Classes), asks)
 }
 
+// asked is how many batches the teachers are asked of at once: while the last run of one is made, those of the next can begin. Where
+// answers are kept each batch must find those of all before it.
+func (run *Run) asked() int {
+	if slices.ContainsFunc(run.caches, func(c *cache.Cache) bool { return c != nil }) {
+		return 1
+	}
+	return 2
+}
+
 // answersOf are one teacher's, kept ones where there is a cache.
 func (run *Run) answersOf(i int) answers {
 	ask := answers(run.Teachers[i].Forward)

@@ -138,7 +138,7 @@ func (c *Caching) Build(ctx context.Context, folder string, observe func(done, t
 		return nil
 	}
 	k := kept{kc, c.loader, c.Key.Samples % c.loader.Batch, c.run.Teacher.Forward}
-	f := newFeed(c.loader, c.run.Recipe.Preprocess, k.answer, stretch{steps, first, views * steps}, c.run.Threads.Data)
+	f := newFeed(c.loader, c.run.Recipe.Preprocess, k.answer, 1, stretch{steps, first, views * steps}, c.run.Threads.Data)
 	defer f.close()
 	for step := first; ; step++ {
 		it, ok := f.next()

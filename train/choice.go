@@ -216,5 +216,5 @@ func (run *Run) feed(c *chooser) (*feed, error) {
 		}
 		s.to, ask = c.end(choice)*run.phase.Batches, run.answersOf(choice.Teacher)
 	}
-	return newFeed(run.phase.Loader, run.Recipe.Preprocess, ask, s, run.Threads.Data), nil
+	return newFeed(run.phase.Loader, run.Recipe.Preprocess, ask, run.asked(), s, run.Threads.Data), nil
 }

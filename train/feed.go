@@ -24,7 +24,7 @@ type item struct {
 type answers func(*data.Batch) (teacher.Outputs, error)
 
 // feed makes the batches of a run ahead of the step, in order, in two stages: loading and augmentation, several batches at
-// once, then the teacher's forward pass, one at a time.
+// once, then the teacher's forward pass.
 type feed struct {
 	items chan *item
 	free  chan *item // items whose buffers can be used again
@@ -33,6 +33,10 @@ type feed struct {
 	wait  time.Duration // spent in next for want of a loaded batch, not of the teacher's answer
 
 	loading stopwatch // the second stage waits for the first
+
+	lags  bool // the teacher does: see beside
+	alone bool // the step under way began with nothing ready, and left threads
+	idle  int  // how many such steps in a row have seen the teacher make all that it may
 }
 
 // stopwatch counts time that one goroutine spends in something, for another to read.
@@ -73,9 +77,9 @@ type stretch struct {
 	from, to int
 }
 
-// newFeed makes the batches of a stretch. It loads up to loaders of them at once, and asks the teacher, if there is one, one batch
-// at a time.
-func newFeed(l *data.Loader, pre data.Preprocess, ask answers, s stretch, loaders int) *feed {
+// newFeed makes the batches of a stretch. It loads up to loaders of them at once, and asks the teacher, if there is one, of up to
+// asked.
+func newFeed(l *data.Loader, pre data.Preprocess, ask answers, asked int, s stretch, loaders int) *feed {
 	ctx, stop := context.WithCancel(context.Background())
 	f := &feed{items: make(chan *item, ahead), free: make(chan *item, ahead), stop: stop, done: make(chan struct{})}
 	for range ahead {
@@ -101,17 +105,28 @@ func newFeed(l *data.Loader, pre data.Preprocess, ask answers, s stretch, loader
 			}
 		}
 	}()
+	answered := make(chan chan *item, asked-1) // in order; one more is waited for
 	go func() {
-		defer close(f.done)
-		defer close(f.items)
+		defer close(answered)
 		for loaded := range queue {
+			done := make(chan *item, 1)
+			answered <- done
 			f.loading.start()
 			it := <-loaded
 			f.loading.stop()
-			if ctx.Err() == nil && it.err == nil && ask != nil {
-				it.ask(ask)
-			}
-			f.items <- it
+			go func() {
+				if ctx.Err() == nil && it.err == nil && ask != nil {
+					it.ask(ask)
+				}
+				done <- it
+			}()
+		}
+	}()
+	go func() {
+		defer close(f.done)
+		defer close(f.items)
+		for done := range answered {
+			f.items <- <-done
 		}
 	}()
 	return f
@@ -150,7 +165,31 @@ func (f *feed) next() (*item, bool) {
 // behind reports whether the next batch is not ready yet.
 func (f *feed) behind() bool { return len(f.items) == 0 }
 
-func (f *feed) giveBack(it *item) { f.free <- it }
+// quick is how many steps in a row a teacher must have filled the time of before it had anything else to wait for than the step.
+const quick = 3
+
+// beside reports whether the next step, whose batch is taken already, is to leave threads to the teacher: from when nothing is ready
+// until half of what may be is, since at each change some threads wait for others. To a teacher that makes all it may within such a
+// step no other does: the two lose less by turns.
+func (f *feed) beside() bool {
+	ready := len(f.items)
+	f.lags = ready == 0 || f.lags && ready < ahead/2
+	f.alone = ready == 0 && f.idle < quick
+	return f.lags && f.idle < quick
+}
+
+// giveBack takes a batch back after its step.
+func (f *feed) giveBack(it *item) {
+	switch {
+	case !f.alone:
+	case len(f.items) == ahead-1:
+		f.idle++
+	default:
+		f.idle = 0
+	}
+	f.alone = false
+	f.free <- it
+}
 
 // close ends both stages and waits for them, so that the teacher can be closed.
 func (f *feed) close() {

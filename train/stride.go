@@ -43,15 +43,15 @@ func (run *Run) stride() *stride {
 	return w
 }
 
-// pass runs the program of a batch, all of the step or one of its parts, and leaves threads to a teacher that is behind.
-func (w *stride) pass(it *item, behind bool) error {
+// pass runs the program of a batch, all of the step or one of its parts, and where it can leaves threads to a teacher beside it.
+func (w *stride) pass(it *item, beside bool) error {
 	run := w.run
 	in, err := w.inputs(it)
 	if err != nil {
 		return err
 	}
 	var out map[string]graph.Tensor
-	if behind && run.step.Beside() {
+	if beside && run.step.Beside() {
 		run.hold(run.Threads.Beside)
 		out, err = run.step.RunBeside(in)
 	} else {

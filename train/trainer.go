@@ -167,7 +167,7 @@ func (run *Run) train(ctx context.Context) error {
 				// batch norm's statistics.
 				return errors.Join(it.err, run.checkpoint(clock))
 			}
-			err := s.pass(it, f.behind())
+			err := s.pass(it, f.beside())
 			f.giveBack(it)
 			if err != nil {
 				return err
