@@ -204,26 +204,65 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 	b.name(n.Output[0])
 }
 
-// pointGradW is convGradW for a kernel of one: the blocks of x can then lie below one another, since no window crosses from one
-// to the next. At a stride the places that were read are picked first.
+// pointGradW is convGradW for a kernel of one. At a stride the places that were read are picked first.
 func (b *blocker) pointGradW(n *pb.NodeProto, x, dy graph.Shape, stride [2]int) {
 	image := b.again(n.Input[0])
 	if stride != [2]int{1, 1} {
 		x = graph.Shape{x[0], x[1], dy[2], dy[3]}
 		image = b.affine(image, x, "", "", "", whole("strides", stride[:]))
 	}
-	lanes, blocks := b.lanes(dy[1]), b.lanes(x[1])/b.block
+	lanes, width := b.lanes(dy[1]), b.lanes(x[1])
+	var dw string
+	if places := x[2] * x[3]; places%b.block == 0 && min(lanes, width) <= places {
+		dw = b.overEachSample(b.blocked(n.Input[1]), image, x[0], lanes, width, places)
+	} else {
+		dw = b.overSamples(b.kernel(n.Input[1], dy, 1), image, x, lanes)
+	}
+	dw = b.reshape(dw, lanes, width, 1, 1)
+	b.scaled(b.narrow(b.narrow(dw, 0, dy[1]), 1, x[1]), n.Input[1])
+	b.name(n.Output[0])
+}
+
+// overSamples sums dy·x to [K,C] as convGradW does. The blocks of x lie below one another, since no window crosses from one to the
+// next.
+func (b *blocker) overSamples(kernel, image string, x graph.Shape, lanes int) string {
+	blocks := b.lanes(x[1]) / b.block
 	image = b.reshape(image, 1, x[0], blocks*x[2], x[3]*b.block)
 	image = b.add("ReorderInput", nchwcDomain, []string{image})
-	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy, 1)}, whole("kernel_shape", []int{dy[2], dy[3]}),
+	dw := b.add("Conv", nchwcDomain, []string{image, kernel}, whole("kernel_shape", []int{x[2], x[3]}),
 		whole("dilations", []int{1, b.block}), whole("strides", []int{x[2], 1}))
 	// [K/b,blocks,b,b] to [K,C].
 	tiles := lanes / b.block * blocks
 	dw = b.add("ReorderOutput", nchwcDomain, []string{b.reshape(dw, tiles, b.block, b.block, 1)}, whole("channels", b.block))
-	dw = b.transpose(b.reshape(dw, lanes/b.block, blocks, b.block, b.block), 0, 2, 1, 3)
-	dw = b.reshape(dw, lanes, blocks*b.block, 1, 1)
-	b.scaled(b.narrow(b.narrow(dw, 0, dy[1]), 1, x[1]), n.Input[1])
-	b.name(n.Output[0])
+	return b.transpose(b.reshape(dw, lanes/b.block, blocks, b.block, b.block), 0, 2, 1, 3)
+}
+
+// overEachSample sums dy·x to [K,C] over the places of each sample, then over samples. As they lie in memory, a sample's blocks of K
+// channels are the filter of a convolution that takes places for channels, and gives K. Its image is C columns, for which blocks
+// of x are turned: so of the two the one with more channels is the filter, and none is copied for it.
+func (b *blocker) overEachSample(dy, x string, samples, k, c, places int) string {
+	filter, image, to, columns := dy, x, k, c
+	if k < c {
+		filter, image, to, columns = x, dy, c, k
+	}
+	groups, blocks := places/b.block, columns/b.block
+	image = b.add("ReorderInput", nchwcDomain, []string{b.reshape(image, samples*blocks*groups, b.block, b.block, 1)})
+	if blocks > 1 {
+		var order []int
+		for group := range groups {
+			for block := range blocks {
+				order = append(order, block*groups+group)
+			}
+		}
+		image = b.rows(b.reshape(image, samples, blocks*groups, b.block*b.block), 1, order)
+	}
+	each := b.add("Conv", nchwcDomain, []string{b.reshape(image, 1, samples*places, 1, columns), b.reshape(filter, samples*to, places, 1, 1)},
+		whole("kernel_shape", []int{1, 1}), whole("group", samples))
+	dw := b.rowSum(each, samples, to*columns, 1) // [to/b,columns,b]
+	if k < c {
+		return b.transpose(b.reshape(dw, to/b.block, columns, b.block), 1, 0, 2)
+	}
+	return b.add("ReorderOutput", nchwcDomain, []string{b.reshape(dw, to/b.block, b.block, columns, 1)}, whole("channels", b.block))
 }
 
 // columns lays the images x out as [1,N,H,W·width], width channels between one column and the next. Zeros that g wants beside
