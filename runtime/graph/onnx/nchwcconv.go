@@ -64,7 +64,7 @@ func (b *blocker) convGradX(n *pb.NodeProto) {
 		b.pair(n.Output[0], b.add("Conv", nchwcDomain, []string{b.blocked(dy), filter}, n.Attribute...))
 		return
 	}
-	b.pair(n.Output[0], b.add("Conv", nchwcDomain, []string{b.blocked(dy), b.turnedEach(n.Input[0], w)},
+	b.pair(n.Output[0], b.add("Conv", nchwcDomain, []string{b.blocked(dy), b.turnedEach(b.scaled(n.Input[0], dy), w)},
 		replaced(n.Attribute, whole("group", b.lanes(w[0])))...))
 }
 
@@ -147,7 +147,7 @@ func (b *blocker) convGradXApart(n *pb.NodeProto) {
 	zeros := b.constant(encode("", graph.NewTensor(graph.Float32, images, 1, b.block)))
 	rows := b.add("Concat", "", []string{b.reshape(b.blocked(n.Input[1]), images, places, b.block), zeros}, whole("axis", 1))
 	apart := b.reshape(b.rows(rows, 1, order), x[0], lanes, x[2]+w[2]-1, x[3]+w[3]-1)
-	b.pair(n.Output[0], b.add("Conv", nchwcDomain, []string{apart, b.turnedEach(n.Input[0], w)},
+	b.pair(n.Output[0], b.add("Conv", nchwcDomain, []string{apart, b.turnedEach(b.scaled(n.Input[0], n.Input[1]), w)},
 		whole("kernel_shape", []int{w[2], w[3]}), whole("group", lanes)))
 }
 
@@ -340,7 +340,7 @@ func (b *blocker) depthwiseGradW(n *pb.NodeProto, x, dy graph.Shape) {
 		whole("dilations", g.stride[:]), whole("strides", []int{int(dilations[0]), int(dilations[1])}), whole("pads", pads))
 	dw = b.reshape(b.rowSum(dw, x[0], lanes*taps, 1), lanes/b.block, taps, b.block)
 	dw = b.reshape(b.transpose(dw, 0, 2, 1), lanes, 1, int(k[0]), int(k[1]))
-	b.narrow(dw, 0, x[1])
+	b.scaled(b.narrow(dw, 0, x[1]), n.Input[1])
 	b.name(n.Output[0])
 }
 

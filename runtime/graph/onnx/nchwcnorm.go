@@ -135,11 +135,11 @@ func (b *blocker) batchNormGrad(n *pb.NodeProto) {
 // takesFactor reports whether all that reads a gradient can scale weights instead, and these are few beside the image.
 func (b *blocker) takesFactor(dx string) bool {
 	return !slices.ContainsFunc(b.readers[dx], func(n *pb.NodeProto) bool {
-		if n == nil || n.GetDomain() != graph.BlockedDomain || intAttribute(n, "group", 1) > 1 {
+		if n == nil || n.GetDomain() != graph.BlockedDomain {
 			return true
 		}
 		switch n.GetOpType() {
-		case "ConvGradX", "ConvGradXPhases":
+		case "ConvGradX", "ConvGradXApart", "ConvGradXPhases":
 			return 4*b.shapes[n.Input[0]].Size() > b.shapes[dx].Size()
 		case "ConvGradW":
 			return 4*b.shapes[n.Output[0]].Size() > b.shapes[dx].Size()
