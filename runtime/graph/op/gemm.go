@@ -39,8 +39,12 @@ func (linear) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
 	return []*G.Node{MatMul(dy, in[1]), MatMulT(dy, in[0], true, false), ReduceSum(dy, []int{0}, false)}
 }
 
+// Lower adds the bias of a large product apart: a Gemm first fills its output with it, which one thread does while the others wait.
 func (linear) Lower(e graph.Emitter, in []graph.Operand) []string {
 	out := graph.Shape{in[0].Shape[0], in[1].Shape[0]}
+	if e.Target().Fused && out.Size() >= largeMatrix {
+		return []string{e.Emit("Add", out, []string{emitFused(e, out, in[0].Name, in[1].Name, false, true), in[2].Name})}
+	}
 	return []string{e.Emit("Gemm", out, names(in), graph.Attr{Name: "transB", Value: 1})}
 }
 
