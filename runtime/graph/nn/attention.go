@@ -21,8 +21,9 @@ func (l Attention) Apply(g *graph.Graph, x *G.Node) *G.Node {
 	tokens, size := graph.ShapeOf(x)[1], l.Width/l.Heads
 	w := g.Param(l.Name+".in_proj_weight", graph.Shape{3 * l.Width, l.Width}, XavierUniform)
 	b := g.Param(l.Name+".in_proj_bias", graph.Shape{3 * l.Width}, graph.Constant(0))
-	qkv := op.Transpose(op.Reshape(dense(x, w, b), -1, tokens, 3, l.Heads, size), 2, 0, 3, 1, 4) // [3,N,Heads,L,size]
-	q, k, v := op.Index(qkv, 0, 0), op.Index(qkv, 0, 1), op.Index(qkv, 0, 2)
+	qkv := op.Reshape(dense(x, w, b), -1, tokens, 3, l.Heads, size)
+	part := func(i int) *G.Node { return op.Transpose(op.Index(qkv, 2, i), 0, 2, 1, 3) } // [N,Heads,L,size]
+	q, k, v := part(0), part(1), part(2)
 	scores := op.MatMulT(op.Scale(q, 1/math.Sqrt(float64(size))), k, false, true) // [N,Heads,L,L]
 	heads := op.MatMul(op.Softmax(scores, -1), v)                                 // [N,Heads,L,size]
 	y := op.Reshape(op.Transpose(heads, 0, 2, 1, 3), -1, tokens, l.Width)
