@@ -59,6 +59,9 @@ var pieces = []piece{
 	{"batch norm near a mean of a depthwise", func(n *net, x *G.Node) *G.Node {
 		return n.normNear(n.depthwise(x, 3, op.ConvAttrs{Pads: all(1)}))
 	}, true},
+	{"batch norm near a mean of a depthwise with stride 2", func(n *net, x *G.Node) *G.Node {
+		return n.normNear(n.depthwise(x, 3, op.ConvAttrs{Pads: all(1), Strides: stride2}))
+	}, true},
 	{"batch norms in turn", func(n *net, x *G.Node) *G.Node { return n.norm(op.Tanh(n.norm(x))) }, false},
 	{"batch norm and relu", func(n *net, x *G.Node) *G.Node { return n.relu(n.norm(x)) }, false},
 	{"batch norm of a relu", func(n *net, x *G.Node) *G.Node { return n.norm(n.relu(x)) }, false},

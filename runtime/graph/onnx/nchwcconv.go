@@ -161,6 +161,8 @@ func (b *blocker) convGradXApart(n *pb.NodeProto) {
 //
 // Where the weights are few, each half of the samples gives a sum of its own. Of two threads each then reads the half that it
 // wrote, which matters where they share no cache; and of a kernel of three rows neither gets two.
+//
+// Where dy is large, as a kernel, so do some of its rows: see rowsAtOnce.
 func (b *blocker) convGradW(n *pb.NodeProto) {
 	x, dy := b.shapes[n.Input[0]], b.shapes[n.Input[1]]
 	if intAttribute(n, "group", 1) > 1 {
@@ -171,25 +173,18 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 		b.winogradGradW(n)
 		return
 	}
-	k := attribute(n, "kernel_shape").GetInts()
-	kh, kw := int(k[0]), int(k[1])
-	lanes := b.lanes(dy[1])
+	w := b.shapes[n.Output[0]]
+	kh, kw, lanes := w[2], w[3], b.lanes(dy[1])
 	g := b.gradGeometry(n, x, dy)
 	if kh == 1 && kw == 1 && g.top == 0 && g.left == 0 && g.bottom == 0 && g.right <= 0 && b.fills(x) {
 		b.pointGradW(n, x, dy, g.stride)
 		return
 	}
-	image, width := b.columns(n, x, &g)
-	image = b.pad(image, []int{0, 0, 0, g.left * width}, []int{0, 0, -g.crop, g.right * width})
-	image = b.add("ReorderInput", nchwcDomain, []string{image})
-	parts := 1
-	if x[0]%(2*b.block) == 0 && 4*b.shapes[n.Output[0]].Size() <= dy.Size() {
-		parts = 2
-	}
-	dw := b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy, parts)}, whole("kernel_shape", []int{dy[2], dy[3]}),
-		whole("dilations", []int{g.stride[0], g.stride[1] * width}), whole("pads", []int{g.top, 0, g.bottom, 0}), whole("group", parts))
-	if parts > 1 {
-		dw = b.rowSum(dw, parts, lanes*kh*kw*width, 1)
+	dw, width := "", b.lanes(x[1])
+	if rows := b.rowsAtOnce(x, dy, w, g); rows < dy[2] {
+		dw = b.rowsGradW(n, x, dy, g, rows)
+	} else {
+		dw, width = b.wholeGradW(n, x, dy, g)
 	}
 	// [K/b,kh·kw,width,b] to [K,width,kh·kw], again as images.
 	if kh*kw > 1 {
@@ -204,6 +199,66 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 	b.name(n.Output[0])
 }
 
+// wholeGradW is dW as [K/b,kh·kw,width,b], with so many channels of x, by a kernel of all of dy's rows.
+func (b *blocker) wholeGradW(n *pb.NodeProto, x, dy graph.Shape, g geometry) (dw string, width int) {
+	image, width := b.columns(n, x, &g)
+	image = b.pad(image, []int{0, 0, 0, g.left * width}, []int{0, 0, -g.crop, g.right * width})
+	image = b.add("ReorderInput", nchwcDomain, []string{image})
+	parts, w := 1, b.shapes[n.Output[0]]
+	if x[0]%(2*b.block) == 0 && 4*w.Size() <= dy.Size() {
+		parts = 2
+	}
+	dw = b.add("Conv", nchwcDomain, []string{image, b.kernel(n.Input[1], dy, parts, dy[2])}, whole("kernel_shape", []int{dy[2], dy[3]}),
+		whole("dilations", []int{g.stride[0], g.stride[1] * width}), whole("pads", []int{g.top, 0, g.bottom, 0}), whole("group", parts))
+	if parts > 1 {
+		dw = b.rowSum(dw, parts, b.lanes(dy[1])*w[2]*w[3]*width, 1)
+	}
+	return dw, width
+}
+
+// atOnce is how many bytes of a kernel may be gone through for each six places of a result, which the cache of a core is to hold.
+const atOnce = 1 << 19
+
+// rowsAtOnce is how many of dy's rows are to be one kernel: all, unless four blocks of its channels, which are convolved at once, have
+// more than twice what the cache holds; then what it holds. But not below four, as each kernel needs some rows of x that the next
+// needs, too, nor as few as give more sums than dy has elements.
+func (b *blocker) rowsAtOnce(x, dy, w graph.Shape, g geometry) int {
+	row := 4 * min(4*b.block, b.lanes(dy[1])) * b.block * dy[3] // of one block of samples
+	rows := dy[2]
+	if !b.fills(x) || g.crop > 0 || g.right < 0 || rows*row <= 2*atOnce {
+		return rows
+	}
+	for chunks := 2; rows*row > atOnce && 4*chunks <= dy[2] && x[0]/b.block*chunks*w.Size() <= dy.Size(); chunks++ {
+		if dy[2]%chunks == 0 {
+			rows = dy[2] / chunks
+		}
+	}
+	return rows
+}
+
+// rowsGradW is wholeGradW by a kernel for some rows of dy and one block of samples, each a group of its own. The rows of x that a
+// kernel meets are copied for it.
+func (b *blocker) rowsGradW(n *pb.NodeProto, x, dy graph.Shape, g geometry, rows int) string {
+	image := b.affine(b.again(n.Input[0]), x, "", "", "", whole("pads", []int{g.top, g.left, g.bottom, g.right}))
+	w, width, chunks := b.shapes[n.Output[0]], b.lanes(x[1]), dy[2]/rows
+	high, wide := x[2]+g.top+g.bottom, x[3]+g.left+g.right
+	met := high - (dy[2]-rows)*g.stride[0]
+	var order []int
+	for chunk := range chunks {
+		for place := range met * wide {
+			for block := range width / b.block {
+				order = append(order, (block*high+chunk*rows*g.stride[0])*wide+place)
+			}
+		}
+	}
+	image = b.rows(b.reshape(image, x[0], width/b.block*high*wide, b.block), 1, order)
+	image = b.add("ReorderInput", nchwcDomain, []string{b.reshape(image, 1, x[0], chunks*met, wide*width)})
+	groups := x[0] / b.block * chunks
+	dw := b.add("Conv", nchwcDomain, []string{b.reshape(image, 1, x[0]*chunks, met, wide*width), b.kernel(n.Input[1], dy, x[0]/b.block, rows)},
+		whole("kernel_shape", []int{rows, dy[3]}), whole("dilations", []int{g.stride[0], g.stride[1] * width}), whole("group", groups))
+	return b.rowSum(dw, groups, b.lanes(dy[1])*w[2]*w[3]*width, 1)
+}
+
 // pointGradW is convGradW for a kernel of one. At a stride the places that were read are picked first.
 func (b *blocker) pointGradW(n *pb.NodeProto, x, dy graph.Shape, stride [2]int) {
 	image := b.again(n.Input[0])
@@ -216,7 +271,7 @@ func (b *blocker) pointGradW(n *pb.NodeProto, x, dy graph.Shape, stride [2]int) 
 	if places := x[2] * x[3]; places%b.block == 0 && min(lanes, width) <= places {
 		dw = b.overEachSample(b.blocked(n.Input[1]), image, x[0], lanes, width, places)
 	} else {
-		dw = b.overSamples(b.kernel(n.Input[1], dy, 1), image, x, lanes)
+		dw = b.overSamples(b.kernel(n.Input[1], dy, 1, dy[2]), image, x, lanes)
 	}
 	dw = b.reshape(dw, lanes, width, 1, 1)
 	b.scaled(b.narrow(b.narrow(dw, 0, dy[1]), 1, x[1]), n.Input[1])
@@ -301,24 +356,27 @@ func (b *blocker) unit(n int) string {
 	return b.constant(encode("", t))
 }
 
-// kernel lays dy [N,K,H,W] out as a filter from N channels to K; in parts, from as many groups of the channels to K each.
-func (b *blocker) kernel(name string, dy graph.Shape, parts int) string {
+// kernel lays dy [N,K,H,W] out as a filter from N channels to K; in parts, from as many groups of the channels to K each; and of each
+// some rows after the other.
+func (b *blocker) kernel(name string, dy graph.Shape, parts, rows int) string {
 	blocks, places := b.lanes(dy[1])/b.block, dy[2]*dy[3]
-	samples := dy[0] / parts
+	samples, taps := dy[0]/parts, rows*dy[3]
 	var order []int
 	for part := range parts {
-		for k := range blocks {
-			for sample := part * samples; sample < (part+1)*samples; sample += b.block {
-				for p := range places {
-					for i := range b.block {
-						order = append(order, ((sample+i)*blocks+k)*places+p)
+		for first := 0; first < places; first += taps {
+			for k := range blocks {
+				for sample := part * samples; sample < (part+1)*samples; sample += b.block {
+					for p := range taps {
+						for i := range b.block {
+							order = append(order, ((sample+i)*blocks+k)*places+first+p)
+						}
 					}
 				}
 			}
 		}
 	}
-	rows := b.rows(b.reshape(b.blocked(name), dy[0]*blocks*places, b.block), 0, order)
-	return b.reshape(rows, parts*blocks*b.block, samples, dy[2], dy[3])
+	filter := b.rows(b.reshape(b.blocked(name), dy[0]*blocks*places, b.block), 0, order)
+	return b.reshape(filter, parts*dy[2]/rows*blocks*b.block, samples, rows, dy[3])
 }
 
 // depthwiseGradW takes each sample and channel for a channel of one image, which dy convolves by itself, and sums over samples.
