@@ -96,6 +96,7 @@ var layouts = map[string]func(b *blocker, n *pb.NodeProto) bool{
 	"Relu":               (*blocker).relu,
 	"Add":                (*blocker).addition,
 	"Mul":                (*blocker).multiplication,
+	"Reshape":            (*blocker).reshaping,
 
 	"Elu": (*blocker).elementwise, "Erf": (*blocker).elementwise,
 	"Exp": (*blocker).elementwise, "Gelu": (*blocker).elementwise, "HardSwish": (*blocker).elementwise,
@@ -111,6 +112,9 @@ var wholes = map[string]func(b *blocker, n *pb.NodeProto){
 	"ConvGradXPhases": (*blocker).convGradXPhases,
 	"BatchNorm":       (*blocker).batchNorm,
 	"BatchNormGrad":   (*blocker).batchNormGrad,
+	"RowsMatMul":      (*blocker).rowsMatMul,
+	"RowsGradW":       (*blocker).rowsWeights,
+	"SumRows":         (*blocker).sumRows,
 }
 
 // needed drops the nodes that nothing reads: a batch norm's plain form asks for zeros that the blocked one does without.
@@ -220,7 +224,7 @@ func (b *blocker) node(n *pb.NodeProto) error {
 		write(b, n)
 		return nil
 	}
-	if lay := layouts[n.GetOpType()]; lay != nil && n.GetDomain() == "" && lay(b, n) {
+	if lay := layouts[n.GetOpType()]; lay != nil && (n.GetDomain() == "" || n.GetOpType() == "Gelu") && lay(b, n) {
 		return nil
 	}
 	for _, in := range n.Input {
@@ -239,8 +243,12 @@ func (b *blocker) fills(s graph.Shape) bool {
 
 // blocked names the twin of an image, made now if there is none.
 func (b *blocker) blocked(v string) string {
-	if b.twins[v] == "" {
+	switch s := b.shapes[v]; {
+	case b.twins[v] != "":
+	case len(s) == 4:
 		b.twins[v] = b.add("ReorderInput", nchwcDomain, []string{v})
+	default:
+		b.twins[v] = b.rowsInBlocks(v)
 	}
 	return b.twins[v]
 }
@@ -249,7 +257,11 @@ func (b *blocker) blocked(v string) string {
 func (b *blocker) plain(v string) {
 	if b.owed[v] {
 		delete(b.owed, v)
-		b.add("ReorderOutput", nchwcDomain, []string{b.twins[v]}, whole("channels", b.shapes[v][1]))
+		if s := b.shapes[v]; len(s) == 4 {
+			b.add("ReorderOutput", nchwcDomain, []string{b.twins[v]}, whole("channels", s[1]))
+		} else {
+			b.rowsPlain(b.twins[v], s)
+		}
 		b.name(v)
 	}
 }

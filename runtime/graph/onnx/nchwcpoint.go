@@ -12,7 +12,7 @@ import (
 // are. It reports false where there is another input, or no image in blocks yet that would make blocks worth while.
 func (b *blocker) operands(n *pb.NodeProto) ([]string, bool) {
 	s, some := b.shapes[n.Output[0]], false
-	if !b.fills(s) {
+	if !b.fills(s) && !b.areRows(s) {
 		return nil, false
 	}
 	for _, in := range n.Input {
@@ -95,7 +95,7 @@ func pointwise(n *pb.NodeProto) bool {
 func (b *blocker) step(n *pb.NodeProto) bool {
 	v := n.Input[0]
 	if !b.fills(b.shapes[v]) || b.twins[v] == "" {
-		return false
+		return b.elementwise(n)
 	}
 	return b.pair(n.Output[0], b.add("HardSigmoid", "", []string{b.again(v)}, n.Attribute...))
 }
@@ -104,7 +104,7 @@ func (b *blocker) step(n *pb.NodeProto) bool {
 // something finite of zeros.
 func (b *blocker) elementwise(n *pb.NodeProto) bool {
 	in, ok := b.operands(n)
-	return ok && b.pair(n.Output[0], b.add(n.GetOpType(), "", in, n.Attribute...))
+	return ok && b.pair(n.Output[0], b.add(n.GetOpType(), n.GetDomain(), in, n.Attribute...))
 }
 
 // open is the convolution that made the twin of v, if nothing but the node being written reads v and the convolution has no
@@ -150,7 +150,7 @@ func (b *blocker) addition(n *pb.NodeProto) bool {
 	}
 	for i, v := range n.Input {
 		conv := b.open(v)
-		if conv == nil || len(conv.Input) > 3 || in[0] == in[1] || !b.shapes[n.Input[1-i]].Equal(b.shapes[v]) {
+		if conv == nil || len(b.shapes[v]) != 4 || len(conv.Input) > 3 || in[0] == in[1] || !b.shapes[n.Input[1-i]].Equal(b.shapes[v]) {
 			continue
 		}
 		for len(conv.Input) < 3 {

@@ -42,6 +42,9 @@ func (linear) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
 // Lower adds the bias of a large product apart: a Gemm first fills its output with it, which one thread does while the others wait.
 func (linear) Lower(e graph.Emitter, in []graph.Operand) []string {
 	out := graph.Shape{in[0].Shape[0], in[1].Shape[0]}
+	if op := inBlocks(e.Target(), in[0].Shape, in[1].Shape, false, true); op != "" {
+		return []string{e.Emit(graph.BlockedDomain+":"+op, out, names(in), graph.Attr{Name: "transB", Value: 1})}
+	}
 	if e.Target().Fused && out.Size() >= largeMatrix {
 		return []string{e.Emit("Add", out, []string{emitFused(e, out, in[0].Name, in[1].Name, false, true), in[2].Name})}
 	}

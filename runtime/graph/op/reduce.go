@@ -121,6 +121,9 @@ func (r reduce) Lower(e graph.Emitter, in []graph.Operand) []string {
 			return []string{r.emit(e, rows, []int{0}, r.keep, out)}
 		}
 		if stages := r.stages(s); stages != nil {
+			if r.name == "ReduceSum" && e.Target().Block > 0 && stages[2]%e.Target().Block == 0 {
+				return []string{e.Emit(graph.BlockedDomain+":SumRows", out, []string{x}, graph.Attr{Name: "parts", Value: stages[0]})}
+			}
 			some := r.emit(e, emitReshape(e, x, stages, nil), []int{1}, false, graph.Shape{stages[0], stages[2]})
 			return []string{r.emit(e, some, []int{0}, false, out)}
 		}

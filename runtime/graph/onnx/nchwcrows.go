@@ -1,0 +1,121 @@
+package onnx
+
+import (
+	pb "distill/internal/onnxpb"
+	"distill/runtime/graph"
+)
+
+// A matrix of many rows, one for each token of each image, is an image of its columns for channels, whose places are the rows: a
+// product with weights is then a convolution of one place. Only the wide values between two products have twins, which elementwise
+// operators pass on; what is narrow is laid out in blocks for a product, and comes plain out of it.
+
+// areRows reports whether values of a shape may have twins as rows, [R,D] or [N,T,D].
+func (b *blocker) areRows(s graph.Shape) bool {
+	if len(s) != 2 && len(s) != 3 {
+		return false
+	}
+	width := s[len(s)-1]
+	return width%b.block == 0 && s.Size()/width%b.block == 0
+}
+
+// rowImage is the shape of rows as an image, [1,D,H,W], with places in several rows for threads to share.
+func (b *blocker) rowImage(s graph.Shape) (width, high, wide int) {
+	width = s[len(s)-1]
+	return width, b.block, s.Size() / width / b.block
+}
+
+// rowsInBlocks lays out rows in blocks.
+func (b *blocker) rowsInBlocks(v string) string {
+	b.plain(v)
+	width, high, wide := b.rowImage(b.shapes[v])
+	return b.add("ReorderInput", nchwcDomain, []string{b.reshape(v, 1, high, wide, width)}, whole("channels_last", 1))
+}
+
+// rowsPlain undoes rowsInBlocks, to a shape.
+func (b *blocker) rowsPlain(twin string, s graph.Shape) string {
+	y := b.add("ReorderOutput", nchwcDomain, []string{twin}, whole("channels_last", 1), whole("channels", s[len(s)-1]))
+	return b.reshape(y, s...)
+}
+
+// reshaping keeps rows of the same width in blocks.
+func (b *blocker) reshaping(n *pb.NodeProto) bool {
+	from, to := b.shapes[n.Input[0]], b.shapes[n.Output[0]]
+	if b.twins[n.Input[0]] == "" || !b.areRows(from) || !b.areRows(to) || from[len(from)-1] != to[len(to)-1] {
+		return false
+	}
+	return b.pair(n.Output[0], b.twins[n.Input[0]])
+}
+
+// rowsMatMul writes x·w, or x·wᵀ + bias.
+func (b *blocker) rowsMatMul(n *pb.NodeProto) {
+	x, w, out := n.Input[0], n.Input[1], b.shapes[n.Output[0]]
+	in, co := b.shapes[x][1], out[1]
+	image := b.twins[x]
+	if image == "" {
+		image = b.rowsInBlocks(x)
+	}
+	b.plain(w)
+	var filter string
+	if intAttribute(n, "transB", 0) == 1 {
+		filter = b.filter(w, graph.Shape{co, in, 1, 1}, true)
+	} else {
+		var order []int // [D,K/b,b] to [K/b,D,b]
+		for block := range co / b.block {
+			for c := range in {
+				order = append(order, c*co/b.block+block)
+			}
+		}
+		filter = b.reshape(b.rows(b.reshape(w, in*co/b.block, b.block), 0, order), co, in, 1, 1)
+	}
+	inputs := []string{image, filter}
+	if bias := input(n, 2); bias != "" {
+		b.plain(bias)
+		inputs = append(inputs, bias)
+	}
+	y := b.add("Conv", nchwcDomain, inputs, whole("kernel_shape", []int{1, 1}))
+	if co > in {
+		b.pair(n.Output[0], y)
+		return
+	}
+	b.rowsPlain(y, out)
+	b.name(n.Output[0])
+}
+
+// rowsWeights writes aᵀ·b. As it lies in memory, the wide one is the filter of a convolution that takes rows for channels; its image
+// is the narrow one, whose rows are turned, a block at a time.
+func (b *blocker) rowsWeights(n *pb.NodeProto) {
+	filter, image := n.Input[0], n.Input[1]
+	out := b.shapes[n.Output[0]]
+	swapped := out[0] < out[1]
+	if swapped {
+		filter, image = image, filter
+	}
+	b.plain(image)
+	rows, to, columns := b.shapes[image][0], b.shapes[filter][1], b.shapes[image][1]
+	turned := b.add("ReorderInput", nchwcDomain, []string{b.reshape(image, rows/b.block, b.block, columns, 1)})
+	dw := b.add("Conv", nchwcDomain, []string{b.reshape(turned, 1, rows, 1, columns), b.reshape(b.blocked(filter), to, rows, 1, 1)},
+		whole("kernel_shape", []int{1, 1})) // [to/b,columns,b]
+	if swapped {
+		dw = b.transpose(b.reshape(dw, to/b.block, columns, b.block), 1, 0, 2)
+	} else {
+		dw = b.add("ReorderOutput", nchwcDomain, []string{b.reshape(dw, to/b.block, b.block, columns, 1)}, whole("channels", b.block))
+	}
+	b.reshape(dw, out...)
+	b.name(n.Output[0])
+}
+
+// sumRows sums rows, where they are in blocks; else in two stages, of which the first sums so many parts of them.
+func (b *blocker) sumRows(n *pb.NodeProto) {
+	x := n.Input[0]
+	s := b.shapes[x]
+	width := s[len(s)-1]
+	rows := s.Size() / width
+	if b.twins[x] != "" && b.areRows(s) {
+		b.reshape(b.reduce("ReduceSum", b.reshape(b.twins[x], width/b.block, rows, b.block), 1), width)
+	} else {
+		b.plain(x)
+		parts := int(intAttribute(n, "parts", 1))
+		b.reduce("ReduceSum", b.reduce("ReduceSum", b.reshape(x, parts, rows/parts, width), 1), 0)
+	}
+	b.name(n.Output[0])
+}
