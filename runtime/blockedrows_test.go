@@ -1,0 +1,74 @@
+package runtime
+
+import (
+	"testing"
+
+	G "gorgonia.org/gorgonia"
+
+	"distill/runtime/graph"
+	"distill/runtime/graph/op"
+)
+
+// dense is a layer with a bias that keeps the variance of rows [R,D].
+func (n *net) dense(x *G.Node, width int) *G.Node {
+	return op.Gemm(x, n.weights(x, width), n.input(0, 1, width))
+}
+
+// weights are [width,D] for rows [R,D].
+func (n *net) weights(x *G.Node, width int) *G.Node {
+	return n.input(0, 1/float64(channelsOf(x))*8, width, channelsOf(x))
+}
+
+func TestRowsInBlocksAgreeWithTheTape(t *testing.T) {
+	needBlocks(t)
+	const samples, tokens, narrow, wide = 16, 64, 128, 512
+	split := func(x *G.Node) *G.Node { return op.Reshape(x, samples, tokens, channelsOf(x)) }
+	rows := func(x *G.Node) *G.Node { return op.Reshape(x, samples*tokens, graph.ShapeOf(x)[2]) }
+	for _, c := range []struct {
+		name   string
+		size   float64 // of the rows
+		f      func(n *net, x *G.Node) *G.Node
+		blocks bool
+	}{
+		{"perceptron", 1, func(n *net, x *G.Node) *G.Node {
+			return n.dense(rows(op.Gelu(split(n.dense(x, wide)))), narrow)
+		}, true},
+		{"perceptron in a residual block", 1, func(n *net, x *G.Node) *G.Node {
+			return op.Add(x, n.dense(op.Tanh(n.dense(x, wide)), narrow))
+		}, true},
+		{"relu", 1000, func(n *net, x *G.Node) *G.Node { return n.dense(n.relu(n.dense(x, wide)), narrow) }, true},
+		{"wide values that are scaled by others", 1, func(n *net, x *G.Node) *G.Node {
+			return n.dense(op.Mul(n.dense(x, wide), n.input(1, 1, samples*tokens, wide)), narrow)
+		}, true},
+		{"wide values whose columns are scaled", 1, func(n *net, x *G.Node) *G.Node {
+			return n.dense(op.Mul(op.Gelu(n.dense(x, wide)), n.input(1, 1, 1, wide)), narrow)
+		}, true},
+		{"a sum of wide values", 1, func(n *net, x *G.Node) *G.Node {
+			return n.dense(op.Add(n.dense(x, wide), op.Sigmoid(n.dense(x, wide))), narrow)
+		}, true},
+		{"products without a bias", 1, func(n *net, x *G.Node) *G.Node {
+			y := op.MatMul(x, n.input(0, 0.1, narrow, wide))
+			return op.MatMulT(op.Exp(y), n.input(0, 0.1, narrow, wide), false, true)
+		}, true},
+		{"wide values read plain", 1, func(n *net, x *G.Node) *G.Node {
+			y := n.dense(x, wide)
+			parts := op.Transpose(op.Reshape(y, samples, tokens, 4, narrow), 0, 2, 1, 3)
+			return op.Add(op.Index(parts, 1, 1), split(n.dense(op.Gelu(y), narrow)))
+		}, true},
+		{"wide rows come in, narrow ones go out", 1, func(n *net, x *G.Node) *G.Node {
+			return op.Add(x, n.dense(n.input(0, 1, samples*tokens, wide), narrow))
+		}, true},
+		{"plain rows that are summed", 1, func(n *net, x *G.Node) *G.Node {
+			return op.Mul(x, op.Reshape(op.ReduceSum(n.input(0, 1, 4*samples*tokens, narrow), []int{0}, false), 1, narrow))
+		}, false},
+		{"narrow ones that are as wide as half", 1, func(n *net, x *G.Node) *G.Node {
+			return n.dense(op.Gelu(n.dense(x, 2*narrow)), narrow)
+		}, false},
+		{"a width of no whole blocks", 1, func(n *net, x *G.Node) *G.Node { return n.dense(op.Gelu(n.dense(x, 516)), narrow) }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var f network = func(n *net) *G.Node { return c.f(n, n.input(0, c.size, samples*tokens, narrow)) }
+			f.check(t, 1, c.blocks)
+		})
+	}
+}
