@@ -47,11 +47,11 @@ func classifier(g *graph.Graph, x *G.Node, width int) *G.Node {
 	return op.Gemm(op.Flatten(op.GlobalAveragePool(x)), g.Param("head.weight", graph.Shape{10, width}, around(0)), g.Param("head.bias", graph.Shape{10}, around(0)))
 }
 
-// withWeights builds a classifier of n images of a size and draws its weights.
-func withWeights(t *testing.T, n, width, size int) (*graph.Program, *graph.Store) {
+// withWeights builds a classifier of n images of a height and the same width, or another, and draws its weights.
+func withWeights(t *testing.T, n, width, size int, wide ...int) (*graph.Program, *graph.Store) {
 	t.Helper()
 	p, err := graph.Build(graph.Inference, func(g *graph.Graph) {
-		g.Output("y", classifier(g, g.Input("x", graph.Float32, n, 3, size, size), width))
+		g.Output("y", classifier(g, g.Input("x", graph.Float32, n, 3, size, append(wide, size)[0]), width))
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -106,9 +106,9 @@ func opened(t *testing.T, model []byte) *Session {
 
 func TestGivenWeightsGiveTheSameResults(t *testing.T) {
 	needBlocks(t)
-	const n, width, size = 16, 32, 6
-	p, weights := withWeights(t, n, width, size)
-	x := noise(n, 3, size, size)
+	const n, width, high, wide = 16, 32, 6, 11
+	p, weights := withWeights(t, n, width, high, wide)
+	x := noise(n, 3, high, wide)
 	want := logits(t, opened(t, fileOf(t, p, weights)), x)
 	probed, err := Probe(Options{})
 	if err != nil {

@@ -134,21 +134,68 @@ func tiles(places int) int { return (places + tileOut - 1) / tileOut }
 // winogradConv writes a convolution.
 func (b *blocker) winogradConv(n *pb.NodeProto) bool {
 	x, s := b.blocked(n.Input[0]), b.shapes[n.Output[0]]
-	zero := b.wholeZero(x)
-	in := b.transformed(b.rowsFirst(x, b.shapes[n.Input[0]], zero), b.shapes[n.Input[0]], tileInputs)
-	var products string
+	b.winograds++
+	var y string
 	if w, ok := b.weights(n.Input[1]); ok {
 		b.kernels += 4 * w.Shape.Size()
-		products = b.products(in, b.layOut(transformedKernels(w)), false, false)
+		y = b.winogradOfGiven(x, b.shapes[n.Input[0]], s, w)
 	} else {
-		products = b.products(in, b.transformedWeights(n.Input[1], "", zero), false, true)
+		zero := b.wholeZero(x)
+		in := b.transformed(b.rowsFirst(x, b.shapes[n.Input[0]], zero), b.shapes[n.Input[0]], tileInputs)
+		y = b.blocksFirst(b.restored(b.products(in, b.transformedWeights(n.Input[1], "", zero), false, true), s, tileOutputs), s)
 	}
-	b.winograds++
-	y := b.blocksFirst(b.restored(products, s, tileOutputs), s)
 	if bias := input(n, 2); bias != "" {
 		y = b.affine(y, s, "", bias, "")
 	}
 	return b.pair(n.Output[0], y)
+}
+
+// winogradOfGiven convolves with weights that are given. The products are convolutions of one place then, in a group for each, for
+// which the weights are laid out beforehand: ONNX Runtime's product would lay them out in every run, which for few rows takes as
+// long as the product. Images stay in blocks, as [H,W,C/b,N,b], and of the tiles of a row each is an image of its own.
+func (b *blocker) winogradOfGiven(x string, in, out graph.Shape, w graph.Tensor) string {
+	n, h, v, th, tw := in[0], in[2], in[3], tiles(in[2]), tiles(in[3])
+	from, to := in[1]/b.block, out[1]/b.block
+	x = b.permuted(b.reshape(x, -1, b.block), []int{n, from, h, v}, 2, 3, 1, 0)
+	x = b.add("MatMul", "", []string{b.along(tileInputs, h, false), b.reshape(x, h, -1)})
+	x = b.permuted(b.reshape(x, -1, n*b.block), []int{tileIn, th, v, from}, 2, 0, 3, 1)
+	x = b.add("MatMul", "", []string{b.rows(b.along(tileInputs, v, false), 0, tilesFirst(tw)), b.reshape(x, v, -1)})
+	y := b.add("Conv", nchwcDomain, []string{b.reshape(x, tw, tileIn*tileIn*in[1], th, n), b.layOut(kernelFilters(w, b.block))},
+		whole("kernel_shape", []int{1, 1}), whole("group", tileIn*tileIn))
+	y = b.add("MatMul", "", []string{b.rows(b.along(tileOutputs, v, true), 1, tilesFirst(tw)), b.reshape(y, tw*tileIn, -1)})
+	y = b.permuted(b.reshape(y, -1, n*b.block), []int{v, tileIn, to, th}, 1, 3, 0, 2)
+	y = b.add("MatMul", "", []string{b.along(tileOutputs, h, true), b.reshape(y, tileIn*th, -1)})
+	return b.reshape(b.permuted(b.reshape(y, -1, b.block), []int{h, v, to, n}, 3, 2, 0, 1), out...)
+}
+
+// tilesFirst is the order that takes the products of each of so many tiles, one below the other, to each tile's.
+func tilesFirst(n int) []int {
+	var order []int
+	for at := range n {
+		for i := range tileIn {
+			order = append(order, i*n+at)
+		}
+	}
+	return order
+}
+
+// permuted takes rows, as many as there are places in an array of the given axes, to those with the axes in another order.
+func (b *blocker) permuted(v string, axes []int, perm ...int) string {
+	strides, size := make([]int, len(axes)), 1
+	for i := len(axes) - 1; i >= 0; i-- {
+		strides[i], size = size, size*axes[i]
+	}
+	order := []int{0}
+	for _, axis := range perm {
+		var next []int
+		for _, at := range order {
+			for i := range axes[axis] {
+				next = append(next, at+i*strides[axis])
+			}
+		}
+		order = next
+	}
+	return b.rows(v, 0, order)
 }
 
 // winogradGradX writes the gradient of the convolution's input.
@@ -186,20 +233,21 @@ func (b *blocker) transformedWeights(w, dy, zero string) string {
 	return b.reshape(b.products(b.kernelTransform(), flat, false, true), tileIn*tileIn, s[0], s[1])
 }
 
-// transformedKernels is G g Gᵀ of weights [K,C,3,3], as [36,C,K].
-func transformedKernels(w graph.Tensor) graph.Tensor {
-	channels, size := w.Shape[1], w.Shape[0]*w.Shape[1]
-	out := graph.NewTensor(graph.Float32, tileIn*tileIn, channels, w.Shape[0])
-	for at := range size {
-		k, c := at%w.Shape[0], at/w.Shape[0]
-		g := w.F[(k*channels+c)*9:][:9]
+// kernelFilters are G g Gᵀ of weights [K,C,3,3] as filters of a convolution in blocks, [36·K/b,C/b,b,b], the last axis of the kernel
+// first.
+func kernelFilters(w graph.Tensor, block int) graph.Tensor {
+	k, c := w.Shape[0], w.Shape[1]
+	out := graph.NewTensor(graph.Float32, tileIn*tileIn*k, c, 1, 1)
+	for at := range k * c {
+		g := w.F[at*9:][:9]
+		place := ((at/c/block*c+at%c)*block + at/c%block)
 		for i, row := range transforms.g {
 			var rows [3]float64 // of G g
 			for j := range rows {
 				rows[j] = row[0]*float64(g[j]) + row[1]*float64(g[3+j]) + row[2]*float64(g[6+j])
 			}
 			for j, column := range transforms.g {
-				out.F[(i*tileIn+j)*size+at] = float32(rows[0]*column[0] + rows[1]*column[1] + rows[2]*column[2])
+				out.F[(j*tileIn+i)*k*c+place] = float32(rows[0]*column[0] + rows[1]*column[1] + rows[2]*column[2])
 			}
 		}
 	}
