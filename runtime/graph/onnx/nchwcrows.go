@@ -31,10 +31,11 @@ func (b *blocker) rowsInBlocks(v string) string {
 	return b.add("ReorderInput", nchwcDomain, []string{b.reshape(v, 1, high, wide, width)}, whole("channels_last", 1))
 }
 
-// rowsPlain undoes rowsInBlocks, to a shape.
+// rowsPlain undoes rowsInBlocks, to a shape. A ReorderOutput would have but one thread.
 func (b *blocker) rowsPlain(twin string, s graph.Shape) string {
-	y := b.add("ReorderOutput", nchwcDomain, []string{twin}, whole("channels_last", 1), whole("channels", s[len(s)-1]))
-	return b.reshape(y, s...)
+	width := s[len(s)-1]
+	rows := s.Size() / width
+	return b.reshape(b.permuted(b.reshape(twin, s.Size()/b.block, b.block), []int{width / b.block, rows}, 1, 0), s...)
 }
 
 // reshaping keeps rows of the same width in blocks.
@@ -51,7 +52,11 @@ func (b *blocker) rowsMatMul(n *pb.NodeProto) {
 	x, w, out := n.Input[0], n.Input[1], b.shapes[n.Output[0]]
 	in, co := b.shapes[x][1], out[1]
 	image := b.twins[x]
-	if image == "" {
+	switch {
+	case image != "":
+	case in > co: // the gradient of w reads it, too
+		image = b.blocked(x)
+	default:
 		image = b.rowsInBlocks(x)
 	}
 	b.plain(w)
