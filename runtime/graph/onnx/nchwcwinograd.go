@@ -157,26 +157,15 @@ func (b *blocker) winogradOfGiven(x string, in, out graph.Shape, w graph.Tensor)
 	n, h, v, th, tw := in[0], in[2], in[3], tiles(in[2]), tiles(in[3])
 	from, to := in[1]/b.block, out[1]/b.block
 	x = b.permuted(b.reshape(x, -1, b.block), []int{n, from, h, v}, 2, 3, 1, 0)
-	x = b.add("MatMul", "", []string{b.along(tileInputs, h, false), b.reshape(x, h, -1)})
+	x = b.add("MatMul", "", []string{b.along(tileInputs, h, productsFirst, false), b.reshape(x, h, -1)})
 	x = b.permuted(b.reshape(x, -1, n*b.block), []int{tileIn, th, v, from}, 2, 0, 3, 1)
-	x = b.add("MatMul", "", []string{b.rows(b.along(tileInputs, v, false), 0, tilesFirst(tw)), b.reshape(x, v, -1)})
+	x = b.add("MatMul", "", []string{b.along(tileInputs, v, tilesFirst, false), b.reshape(x, v, -1)})
 	y := b.add("Conv", nchwcDomain, []string{b.reshape(x, tw, tileIn*tileIn*in[1], th, n), b.layOut(kernelFilters(w, b.block))},
 		whole("kernel_shape", []int{1, 1}), whole("group", tileIn*tileIn))
-	y = b.add("MatMul", "", []string{b.rows(b.along(tileOutputs, v, true), 1, tilesFirst(tw)), b.reshape(y, tw*tileIn, -1)})
+	y = b.add("MatMul", "", []string{b.along(tileOutputs, v, tilesFirst, true), b.reshape(y, tw*tileIn, -1)})
 	y = b.permuted(b.reshape(y, -1, n*b.block), []int{v, tileIn, to, th}, 1, 3, 0, 2)
-	y = b.add("MatMul", "", []string{b.along(tileOutputs, h, true), b.reshape(y, tileIn*th, -1)})
+	y = b.add("MatMul", "", []string{b.along(tileOutputs, h, productsFirst, true), b.reshape(y, tileIn*th, -1)})
 	return b.reshape(b.permuted(b.reshape(y, -1, b.block), []int{h, v, to, n}, 3, 2, 0, 1), out...)
-}
-
-// tilesFirst is the order that takes the products of each of so many tiles, one below the other, to each tile's.
-func tilesFirst(n int) []int {
-	var order []int
-	for at := range n {
-		for i := range tileIn {
-			order = append(order, i*n+at)
-		}
-	}
-	return order
 }
 
 // permuted takes rows, as many as there are places in an array of the given axes, to those with the axes in another order.
@@ -315,8 +304,14 @@ func tileOutputs(i, place int) float64 {
 	return transforms.a[place-1][i]
 }
 
-// along is the transform of all the tiles of an axis, [6·tiles,places], or transposed. Rows are by product first.
-func (b *blocker) along(m matrix, places int, transposed bool) string {
+// rowOf is where the transform of all the tiles of an axis has a product of a tile.
+type rowOf func(product, tile, tiles int) int
+
+func productsFirst(product, tile, tiles int) int { return product*tiles + tile }
+func tilesFirst(product, tile, _ int) int        { return tile*tileIn + product }
+
+// along is the transform of all the tiles of an axis, [6·tiles,places], or transposed.
+func (b *blocker) along(m matrix, places int, row rowOf, transposed bool) string {
 	n := tileIn * tiles(places)
 	shape := graph.Shape{n, places}
 	if transposed {
@@ -330,11 +325,11 @@ func (b *blocker) along(m matrix, places int, transposed bool) string {
 				if place < 0 || place >= places {
 					continue
 				}
-				row := i*tiles(places) + at
+				to := row(i, at, tiles(places))
 				if transposed {
-					t.F[place*n+row] = float32(m(i, k))
+					t.F[place*n+to] = float32(m(i, k))
 				} else {
-					t.F[row*places+place] = float32(m(i, k))
+					t.F[to*places+place] = float32(m(i, k))
 				}
 			}
 		}
@@ -345,18 +340,18 @@ func (b *blocker) along(m matrix, places int, transposed bool) string {
 // transformed takes an image [H,W,N,C] to its tiles' products, [36,tiles·N,C].
 func (b *blocker) transformed(v string, s graph.Shape, m matrix) string {
 	th := tiles(s[2])
-	v = b.add("MatMul", "", []string{b.along(m, s[2], false), b.reshape(v, s[2], -1)})
+	v = b.add("MatMul", "", []string{b.along(m, s[2], productsFirst, false), b.reshape(v, s[2], -1)})
 	v = b.swapped(v, th, s[3])
-	v = b.add("MatMul", "", []string{b.along(m, s[3], false), b.reshape(v, tileIn, s[3], -1)})
+	v = b.add("MatMul", "", []string{b.along(m, s[3], productsFirst, false), b.reshape(v, tileIn, s[3], -1)})
 	return b.reshape(v, tileIn*tileIn, -1, s[1])
 }
 
 // restored takes products [36,tiles·N,C] to an image [H,W,N,C], by the transposed transform.
 func (b *blocker) restored(v string, s graph.Shape, m matrix) string {
 	th, tw := tiles(s[2]), tiles(s[3])
-	v = b.add("MatMul", "", []string{b.along(m, s[3], true), b.reshape(v, tileIn, tileIn*tw, -1)})
+	v = b.add("MatMul", "", []string{b.along(m, s[3], productsFirst, true), b.reshape(v, tileIn, tileIn*tw, -1)})
 	v = b.swapped(v, s[3], th)
-	return b.add("MatMul", "", []string{b.along(m, s[2], true), b.reshape(v, tileIn*th, -1)})
+	return b.add("MatMul", "", []string{b.along(m, s[2], productsFirst, true), b.reshape(v, tileIn*th, -1)})
 }
 
 // swapped exchanges two axes of an array [6,rows,columns,any].
