@@ -224,7 +224,8 @@ func (b *blocker) node(n *pb.NodeProto) error {
 		write(b, n)
 		return nil
 	}
-	if lay := layouts[n.GetOpType()]; lay != nil && (n.GetDomain() == "" || n.GetOpType() == "Gelu") && lay(b, n) {
+	plain := n.GetDomain() == "" || n.GetOpType() == "Gelu" // which is com.microsoft's
+	if lay := layouts[n.GetOpType()]; lay != nil && plain && lay(b, n) {
 		return nil
 	}
 	for _, in := range n.Input {

@@ -54,7 +54,7 @@ func (b *blocker) rowsMatMul(n *pb.NodeProto) {
 	image := b.twins[x]
 	switch {
 	case image != "":
-	case in > co: // the gradient of w reads it, too
+	case in > co: // a wide one: the gradient of w reads it, too
 		image = b.blocked(x)
 	default:
 		image = b.rowsInBlocks(x)

@@ -112,7 +112,8 @@ func (r reduce) Grad(in []*G.Node, out, dout *G.Node) []*G.Node {
 }
 
 // Lower, for ONNX Runtime, takes a batch's channel-wise statistic over H and W before N, which is three times as fast, and that
-// of the rows of a large matrix in two stages: then each thread reads the rows that it wrote, and not half of every row.
+// of the rows of a large matrix in two stages: then each thread reads the rows that it wrote, and not half of every row. Where there
+// are blocks the layout pass sums them: as they lie, if the rows are in blocks, else in these stages.
 func (r reduce) Lower(e graph.Emitter, in []graph.Operand) []string {
 	x, s, out := in[0].Name, in[0].Shape, r.shape(in[0].Shape, r.keep)
 	if e.Target().Fused && r.name != "ReduceMax" {
