@@ -165,12 +165,12 @@ func (f *feed) next() (*item, bool) {
 // behind reports whether the next batch is not ready yet.
 func (f *feed) behind() bool { return len(f.items) == 0 }
 
-// quick is how many steps in a row a teacher must have filled the time of before it had anything else to wait for than the step.
+// quick is how many steps in a row a teacher must have been done before, with all that it may make, to count as quick.
 const quick = 3
 
 // beside reports whether the next step, whose batch is taken already, is to leave threads to the teacher: from when nothing is ready
-// until half of what may be is, since at each change some threads wait for others. To a teacher that makes all it may within such a
-// step no other does: the two lose less by turns.
+// until half of what may be is, since at each change some threads wait for others. None is for a quick teacher, which would leave
+// its threads idle for the rest of such a step: the two lose less by turns.
 func (f *feed) beside() bool {
 	ready := len(f.items)
 	f.lags = ready == 0 || f.lags && ready < ahead/2

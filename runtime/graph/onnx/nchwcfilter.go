@@ -93,6 +93,25 @@ func (b *blocker) rows(v string, axis int, order []int) string {
 	return b.add("Gather", "", []string{v, b.constant(t)}, whole("axis", axis))
 }
 
+// permuted takes rows, as many as there are places in an array of the given axes, to those with the axes in another order.
+func (b *blocker) permuted(v string, axes []int, perm ...int) string {
+	strides, size := make([]int, len(axes)), 1
+	for i := len(axes) - 1; i >= 0; i-- {
+		strides[i], size = size, size*axes[i]
+	}
+	order := []int{0}
+	for _, axis := range perm {
+		var next []int
+		for _, at := range order {
+			for i := range axes[axis] {
+				next = append(next, at+i*strides[axis])
+			}
+		}
+		order = next
+	}
+	return b.rows(v, 0, order)
+}
+
 // turnedEach lays the weights [C,1,kh,kw] of a depthwise convolution out for that of its gradient.
 func (b *blocker) turnedEach(v string, w graph.Shape) string {
 	lanes, taps := b.lanes(w[0]), w[2]*w[3]

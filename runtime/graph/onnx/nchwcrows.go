@@ -18,17 +18,13 @@ func (b *blocker) areRows(s graph.Shape) bool {
 	return width%b.block == 0 && s.Size()/width%b.block == 0
 }
 
-// rowImage is the shape of rows as an image, [1,D,H,W], with places in several rows for threads to share.
-func (b *blocker) rowImage(s graph.Shape) (width, high, wide int) {
-	width = s[len(s)-1]
-	return width, b.block, s.Size() / width / b.block
-}
-
-// rowsInBlocks lays out rows in blocks.
+// rowsInBlocks lays out rows in blocks, as an image [1,D,H,W], with places in several rows for threads to share.
 func (b *blocker) rowsInBlocks(v string) string {
 	b.plain(v)
-	width, high, wide := b.rowImage(b.shapes[v])
-	return b.add("ReorderInput", nchwcDomain, []string{b.reshape(v, 1, high, wide, width)}, whole("channels_last", 1))
+	s := b.shapes[v]
+	width := s[len(s)-1]
+	image := b.reshape(v, 1, b.block, s.Size()/width/b.block, width)
+	return b.add("ReorderInput", nchwcDomain, []string{image}, whole("channels_last", 1))
 }
 
 // rowsPlain undoes rowsInBlocks, to a shape. A ReorderOutput would have but one thread.
@@ -64,13 +60,8 @@ func (b *blocker) rowsMatMul(n *pb.NodeProto) {
 	if intAttribute(n, "transB", 0) == 1 {
 		filter = b.filter(w, graph.Shape{co, in, 1, 1}, true)
 	} else {
-		var order []int // [D,K/b,b] to [K/b,D,b]
-		for block := range co / b.block {
-			for c := range in {
-				order = append(order, c*co/b.block+block)
-			}
-		}
-		filter = b.reshape(b.rows(b.reshape(w, in*co/b.block, b.block), 0, order), co, in, 1, 1)
+		turned := b.permuted(b.reshape(w, in*co/b.block, b.block), []int{in, co / b.block}, 1, 0)
+		filter = b.reshape(turned, co, in, 1, 1)
 	}
 	inputs := []string{image, filter}
 	if bias := input(n, 2); bias != "" {

@@ -168,25 +168,6 @@ func (b *blocker) winogradOfGiven(x string, in, out graph.Shape, w graph.Tensor)
 	return b.reshape(b.permuted(b.reshape(y, -1, b.block), []int{h, v, to, n}, 3, 2, 0, 1), out...)
 }
 
-// permuted takes rows, as many as there are places in an array of the given axes, to those with the axes in another order.
-func (b *blocker) permuted(v string, axes []int, perm ...int) string {
-	strides, size := make([]int, len(axes)), 1
-	for i := len(axes) - 1; i >= 0; i-- {
-		strides[i], size = size, size*axes[i]
-	}
-	order := []int{0}
-	for _, axis := range perm {
-		var next []int
-		for _, at := range order {
-			for i := range axes[axis] {
-				next = append(next, at+i*strides[axis])
-			}
-		}
-		order = next
-	}
-	return b.rows(v, 0, order)
-}
-
 // winogradGradX writes the gradient of the convolution's input.
 func (b *blocker) winogradGradX(n *pb.NodeProto) {
 	w, dy, s := n.Input[0], n.Input[1], b.shapes[n.Output[0]]
@@ -268,26 +249,13 @@ func (b *blocker) reshapeWith(zero, v string, to ...int) string {
 // rowsFirst lays an image in blocks out as [H,W,N,C], when the zero is there. With a zero of the backward pass, what the forward
 // pass has laid out already is made again and not kept in between: see again.
 func (b *blocker) rowsFirst(v string, s graph.Shape, zero string) string {
-	blocks := s[1] / b.block
-	order := make([]int, 0, s.Size()/b.block)
-	for place := range s[2] * s[3] {
-		for i := range s[0] * blocks {
-			order = append(order, i*s[2]*s[3]+place)
-		}
-	}
-	return b.rows(b.reshapeWith(zero, v, len(order), b.block), 0, order)
+	rows := b.reshapeWith(zero, v, s.Size()/b.block, b.block)
+	return b.permuted(rows, []int{s[0] * s[1] / b.block, s[2] * s[3]}, 1, 0)
 }
 
 // blocksFirst undoes rowsFirst.
 func (b *blocker) blocksFirst(v string, s graph.Shape) string {
-	blocks := s[1] / b.block
-	order := make([]int, 0, s.Size()/b.block)
-	for i := range s[0] * blocks {
-		for place := range s[2] * s[3] {
-			order = append(order, place*s[0]*blocks+i)
-		}
-	}
-	return b.reshape(b.rows(b.reshape(v, -1, b.block), 0, order), s...)
+	return b.reshape(b.permuted(b.reshape(v, -1, b.block), []int{s[2] * s[3], s[0] * s[1] / b.block}, 1, 0), s...)
 }
 
 // matrix is the transform of an axis: [6·tiles,places].
@@ -356,15 +324,7 @@ func (b *blocker) restored(v string, s graph.Shape, m matrix) string {
 
 // swapped exchanges two axes of an array [6,rows,columns,any].
 func (b *blocker) swapped(v string, rows, columns int) string {
-	var order []int
-	for i := range tileIn {
-		for c := range columns {
-			for r := range rows {
-				order = append(order, (i*rows+r)*columns+c)
-			}
-		}
-	}
-	return b.rows(b.reshape(v, len(order), -1), 0, order)
+	return b.permuted(b.reshape(v, tileIn*rows*columns, -1), []int{tileIn, rows, columns}, 0, 2, 1)
 }
 
 // kernelTransform takes a kernel's taps to its products: G ⊗ G, [36,9].
