@@ -5,7 +5,7 @@ import (
 	"distill/runtime/graph"
 )
 
-// A matrix of many rows, one for each token of each image, is an image of its columns for channels, whose places are the rows: a
+// A matrix of many rows, one for each token of each image, is images of its columns for channels, whose places are the rows: a
 // product with weights is then a convolution of one place. Only the wide values between two products have twins, which elementwise
 // operators pass on; what is narrow is laid out in blocks for a product, and comes plain out of it.
 
@@ -18,20 +18,32 @@ func (b *blocker) areRows(s graph.Shape) bool {
 	return width%b.block == 0 && s.Size()/width%b.block == 0
 }
 
-// rowsInBlocks lays out rows in blocks, as an image [1,D,H,W], with places in several rows for threads to share.
+// sampleRows is how many rows a sample has at most. A convolution reads a sample once for each few blocks of channels that it
+// makes, which the cache then still holds.
+const sampleRows = 512
+
+// imageOf is the shape [N,D,H,W] of the images that rows of a shape are.
+func (b *blocker) imageOf(s graph.Shape) graph.Shape {
+	width := s[len(s)-1]
+	samples, rows := 1, s.Size()/width
+	for rows > sampleRows && rows%(2*b.block) == 0 {
+		samples, rows = 2*samples, rows/2
+	}
+	return graph.Shape{samples, width, b.block, rows / b.block}
+}
+
+// rowsInBlocks lays out rows in blocks.
 func (b *blocker) rowsInBlocks(v string) string {
 	b.plain(v)
-	s := b.shapes[v]
-	width := s[len(s)-1]
-	image := b.reshape(v, 1, b.block, s.Size()/width/b.block, width)
-	return b.add("ReorderInput", nchwcDomain, []string{image}, whole("channels_last", 1))
+	s := b.imageOf(b.shapes[v])
+	return b.add("ReorderInput", nchwcDomain, []string{b.reshape(v, s[0], s[2], s[3], s[1])}, whole("channels_last", 1))
 }
 
 // rowsPlain undoes rowsInBlocks, to a shape. A ReorderOutput would have but one thread.
-func (b *blocker) rowsPlain(twin string, s graph.Shape) string {
-	width := s[len(s)-1]
-	rows := s.Size() / width
-	return b.reshape(b.permuted(b.reshape(twin, s.Size()/b.block, b.block), []int{width / b.block, rows}, 1, 0), s...)
+func (b *blocker) rowsPlain(twin string, to graph.Shape) string {
+	s := b.imageOf(to)
+	pieces := b.reshape(twin, s.Size()/b.block, b.block)
+	return b.reshape(b.permuted(pieces, []int{s[0], s[1] / b.block, s[2] * s[3]}, 0, 2, 1), to...)
 }
 
 // reshaping keeps rows of the same width in blocks.
@@ -77,8 +89,8 @@ func (b *blocker) rowsMatMul(n *pb.NodeProto) {
 	b.name(n.Output[0])
 }
 
-// rowsWeights writes aᵀ·b. As it lies in memory, the wide one is the filter of a convolution that takes rows for channels; its image
-// is the narrow one, whose rows are turned, a block at a time.
+// rowsWeights writes aᵀ·b. As it lies in memory, a sample of the wide one is the filter of a convolution that takes rows for
+// channels; its image is the narrow one, whose rows are turned, a block at a time.
 func (b *blocker) rowsWeights(n *pb.NodeProto) {
 	filter, image := n.Input[0], n.Input[1]
 	out := b.shapes[n.Output[0]]
@@ -87,15 +99,10 @@ func (b *blocker) rowsWeights(n *pb.NodeProto) {
 		filter, image = image, filter
 	}
 	b.plain(image)
-	rows, to, columns := b.shapes[image][0], b.shapes[filter][1], b.shapes[image][1]
-	turned := b.add("ReorderInput", nchwcDomain, []string{b.reshape(image, rows/b.block, b.block, columns, 1)})
-	dw := b.add("Conv", nchwcDomain, []string{b.reshape(turned, 1, rows, 1, columns), b.reshape(b.blocked(filter), to, rows, 1, 1)},
-		whole("kernel_shape", []int{1, 1})) // [to/b,columns,b]
-	if swapped {
-		dw = b.transpose(b.reshape(dw, to/b.block, columns, b.block), 1, 0, 2)
-	} else {
-		dw = b.add("ReorderOutput", nchwcDomain, []string{b.reshape(dw, to/b.block, b.block, columns, 1)}, whole("channels", b.block))
-	}
+	s, to, columns := b.imageOf(b.shapes[filter]), b.shapes[filter][1], b.shapes[image][1]
+	places := s[2] * s[3]
+	turned := b.add("ReorderInput", nchwcDomain, []string{b.reshape(image, s[0]*places/b.block, b.block, columns, 1)})
+	dw := b.sumOfEach(b.blocked(filter), turned, s[0], to, columns, places, swapped)
 	b.reshape(dw, out...)
 	b.name(n.Output[0])
 }
@@ -104,12 +111,12 @@ func (b *blocker) rowsWeights(n *pb.NodeProto) {
 func (b *blocker) sumRows(n *pb.NodeProto) {
 	x := n.Input[0]
 	s := b.shapes[x]
-	width := s[len(s)-1]
-	rows := s.Size() / width
 	if b.twins[x] != "" && b.areRows(s) {
-		b.reshape(b.reduce("ReduceSum", b.reshape(b.twins[x], width/b.block, rows, b.block), 1), width)
+		b.overChannels("ReduceSum", b.twins[x], b.imageOf(s))
 	} else {
 		b.plain(x)
+		width := s[len(s)-1]
+		rows := s.Size() / width
 		parts := int(intAttribute(n, "parts", 1))
 		b.reduce("ReduceSum", b.reduce("ReduceSum", b.reshape(x, parts, rows/parts, width), 1), 0)
 	}

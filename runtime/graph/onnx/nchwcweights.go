@@ -165,10 +165,16 @@ func (b *blocker) overEachSample(dy, x string, samples, k, c, places int) string
 		}
 		image = b.rows(b.reshape(image, samples, blocks*groups, b.block*b.block), 1, order)
 	}
+	return b.sumOfEach(filter, image, samples, to, columns, places, k < c)
+}
+
+// sumOfEach is filter·image for each sample, summed to [to,columns], or, swapped, to [columns,to]. The filter is in blocks
+// [N,to/b,places,b]; of the image places are channels, [N,places/b,columns,b].
+func (b *blocker) sumOfEach(filter, image string, samples, to, columns, places int, swapped bool) string {
 	each := b.add("Conv", nchwcDomain, []string{b.reshape(image, 1, samples*places, 1, columns), b.reshape(filter, samples*to, places, 1, 1)},
 		whole("kernel_shape", []int{1, 1}), whole("group", samples))
 	dw := b.rowSum(each, samples, to*columns, 1) // [to/b,columns,b]
-	if k < c {
+	if swapped {
 		return b.transpose(b.reshape(dw, to/b.block, columns, b.block), 1, 0, 2)
 	}
 	return b.add("ReorderOutput", nchwcDomain, []string{b.reshape(dw, to/b.block, b.block, columns, 1)}, whole("channels", b.block))
