@@ -58,6 +58,30 @@ func TestRowsInBlocksAgreeWithTheTape(t *testing.T) {
 			parts := op.Transpose(op.Reshape(y, samples, tokens, 4, narrow), 0, 2, 1, 3)
 			return op.Add(op.Index(parts, 1, 1), split(n.dense(op.Gelu(y), narrow)))
 		}, true},
+		{"heads", 1, func(n *net, x *G.Node) *G.Node {
+			heads := op.Reshape(n.dense(x, wide), samples, tokens, 4, 2, narrow/2)
+			part := func(i int) *G.Node { return op.Transpose(op.Index(heads, 2, i), 0, 2, 1, 3) }
+			y := op.Mul(part(3), op.MatMul(op.MatMulT(part(0), part(1), false, true), part(2)))
+			return op.Reshape(op.Transpose(y, 0, 2, 1, 3), samples*tokens, narrow)
+		}, true},
+		{"heads that come first", 1, func(n *net, x *G.Node) *G.Node {
+			heads := op.Transpose(op.Reshape(n.dense(x, wide), samples, tokens, 4, 2, narrow/2), 2, 0, 3, 1, 4)
+			y := op.Mul(op.Index(heads, 0, 2), op.Tanh(op.Index(heads, 0, 1)))
+			return op.Reshape(op.Transpose(y, 0, 2, 1, 3), samples*tokens, narrow)
+		}, true},
+		{"some tokens", 1, func(n *net, x *G.Node) *G.Node {
+			y := op.Gather(op.Reshape(n.dense(x, wide), samples, tokens, wide), 1, graph.Array{Shape: graph.Shape{3}, I: []int64{5, 60, 5}})
+			return op.ReduceSum(op.Reshape(op.Tanh(y), 3*samples*wide/narrow, narrow), []int{0}, false)
+		}, true},
+		{"columns that become rows", 1, func(n *net, x *G.Node) *G.Node {
+			y := op.Transpose(op.Reshape(n.dense(x, wide), samples, tokens, wide), 0, 2, 1)
+			return op.ReduceSum(op.Sigmoid(y), []int{2}, false)
+		}, true},
+		{"rows beside one another come in", 1, func(n *net, x *G.Node) *G.Node {
+			moved := op.Transpose(op.Reshape(op.Tanh(x), samples, 2, tokens/2, narrow), 0, 2, 1, 3)
+			y := op.Concat(1, op.Reshape(moved, samples*tokens, narrow), x, op.Neg(x), op.Mul(x, x))
+			return n.dense(y, narrow)
+		}, true},
 		{"wide rows come in, narrow ones go out", 1, func(n *net, x *G.Node) *G.Node {
 			return op.Add(x, n.dense(n.input(0, 1, samples*tokens, wide), narrow))
 		}, true},

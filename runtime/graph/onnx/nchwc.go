@@ -59,6 +59,7 @@ type blocker struct {
 	block   int // the target's
 	shapes  map[string]graph.Shape
 	readers map[string][]*pb.NodeProto             // of each value of the plain graph; nil stands for the graph's own output
+	origins map[string]*pb.NodeProto               // of each value of the plain graph
 	ints    map[string][]int64                     // constant vectors of whole numbers
 	floats  map[string]float32                     // constant numbers
 	weights func(name string) (graph.Tensor, bool) // those of convolutions that are given
@@ -97,6 +98,8 @@ var layouts = map[string]func(b *blocker, n *pb.NodeProto) bool{
 	"Add":                (*blocker).addition,
 	"Mul":                (*blocker).multiplication,
 	"Reshape":            (*blocker).reshaping,
+	"Transpose":          (*blocker).move,
+	"Gather":             (*blocker).move,
 
 	"Elu": (*blocker).elementwise, "Erf": (*blocker).elementwise,
 	"Exp": (*blocker).elementwise, "Gelu": (*blocker).elementwise, "HardSwish": (*blocker).elementwise,
@@ -190,7 +193,7 @@ func newBlocker(g *pb.GraphProto, shapes map[string]graph.Shape, target graph.Ta
 	b := &blocker{
 		target: target, block: target.Block, shapes: shapes,
 		weights: func(string) (graph.Tensor, bool) { return graph.Tensor{}, false }, laidOut: map[string]graph.Tensor{},
-		readers: map[string][]*pb.NodeProto{}, ints: map[string][]int64{}, floats: map[string]float32{},
+		readers: map[string][]*pb.NodeProto{}, origins: map[string]*pb.NodeProto{}, ints: map[string][]int64{}, floats: map[string]float32{},
 		named: map[string]string{}, makers: map[string]*pb.NodeProto{}, twins: map[string]string{}, owed: map[string]bool{},
 		remade: map[string]string{}, kept: map[string]bool{}, summed: map[string]string{}, sums: map[string]graph.Shape{}, norms: map[string]normed{},
 		zeros: map[string]string{}, tiled: map[string]string{}, factors: map[string]string{},
@@ -198,6 +201,9 @@ func newBlocker(g *pb.GraphProto, shapes map[string]graph.Shape, target graph.Ta
 	for _, n := range g.Node {
 		for _, in := range n.Input {
 			b.readers[in] = append(b.readers[in], n)
+		}
+		for _, out := range n.Output {
+			b.origins[out] = n
 		}
 	}
 	for _, out := range g.Output {

@@ -95,21 +95,26 @@ func (b *blocker) rows(v string, axis int, order []int) string {
 
 // permuted takes rows, as many as there are places in an array of the given axes, to those with the axes in another order.
 func (b *blocker) permuted(v string, axes []int, perm ...int) string {
+	return b.rows(v, 0, permutation(axes, perm...))
+}
+
+// permutation says for each place of an array with its axes in another order which of the array's it is.
+func permutation[axis int | int64](axes []int, perm ...axis) []int {
 	strides, size := make([]int, len(axes)), 1
 	for i := len(axes) - 1; i >= 0; i-- {
 		strides[i], size = size, size*axes[i]
 	}
 	order := []int{0}
-	for _, axis := range perm {
+	for _, a := range perm {
 		var next []int
 		for _, at := range order {
-			for i := range axes[axis] {
-				next = append(next, at+i*strides[axis])
+			for i := range axes[a] {
+				next = append(next, at+i*strides[a])
 			}
 		}
 		order = next
 	}
-	return b.rows(v, 0, order)
+	return order
 }
 
 // turnedEach lays the weights [C,1,kh,kw] of a depthwise convolution out for that of its gradient.

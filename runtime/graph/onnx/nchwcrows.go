@@ -34,8 +34,12 @@ func (b *blocker) imageOf(s graph.Shape) graph.Shape {
 
 // rowsInBlocks lays out rows in blocks.
 func (b *blocker) rowsInBlocks(v string) string {
-	b.plain(v)
 	s := b.imageOf(b.shapes[v])
+	if p := b.piecesOf(v); !p.inOrder() {
+		order := permutation([]int{s[0], s[2] * s[3], s[1] / b.block}, 0, 2, 1)
+		return b.reshape(b.gathered(p.picked(order)), s...)
+	}
+	b.plain(v)
 	return b.add("ReorderInput", nchwcDomain, []string{b.reshape(v, s[0], s[2], s[3], s[1])}, whole("channels_last", 1))
 }
 

@@ -1,0 +1,153 @@
+package onnx
+
+import (
+	"slices"
+
+	pb "distill/internal/onnxpb"
+	"distill/runtime/graph"
+)
+
+// Between the rows of a projection and the heads of attention, operators move pieces of rows that are whole blocks. Where a value
+// comes out of blocks or goes into them, one Gather takes its pieces past all of these operators.
+
+// pieces says where the pieces of a value lie, of as many elements as a block has.
+type pieces struct {
+	from []string // what has these pieces, and others
+	size int      // how many pieces all of from have
+	at   []int    // of each piece of the value, counted through from
+}
+
+// piecesOf follows a value back to where its pieces come from: itself, unless they are moved only.
+func (b *blocker) piecesOf(v string) pieces {
+	s := b.shapes[v]
+	if b.twins[v] != "" && b.areRows(s) {
+		image := b.imageOf(s)
+		return whereMoved(b.twins[v], permutation([]int{image[0], image[1] / b.block, image[2] * image[3]}, 0, 2, 1))
+	}
+	n := b.origins[v]
+	if n == nil || !b.movesPieces(n) {
+		return whereMoved(v, permutation([]int{s.Size() / b.block}, 0))
+	}
+	if n.GetOpType() == "Concat" {
+		return b.piecesBeside(n)
+	}
+	p := b.piecesOf(n.Input[0])
+	switch axes := b.inPieces(n.Input[0]); n.GetOpType() {
+	case "Transpose":
+		p = p.picked(permutation(axes, attribute(n, "perm").GetInts()...))
+	case "Gather":
+		axis := int(intAttribute(n, "axis", 0))
+		inner := axes[axis+1:].Size()
+		var at []int
+		for outer := range axes[:axis].Size() {
+			for _, i := range b.ints[n.Input[1]] {
+				first := (outer*axes[axis] + int(i)) * inner
+				for k := range inner {
+					at = append(at, first+k)
+				}
+			}
+		}
+		p = p.picked(at)
+	}
+	return p
+}
+
+func whereMoved(from string, at []int) pieces {
+	return pieces{from: []string{from}, size: len(at), at: at}
+}
+
+// picked are some of the pieces, or all, in another order.
+func (p pieces) picked(order []int) pieces {
+	at := make([]int, len(order))
+	for i, k := range order {
+		at[i] = p.at[k]
+	}
+	p.at = at
+	return p
+}
+
+// inOrder reports whether the pieces are all that a value has, as they lie.
+func (p pieces) inOrder() bool {
+	return len(p.from) == 1 && len(p.at) == p.size && slices.IsSorted(p.at)
+}
+
+// piecesBeside are those of what a Concat joins.
+func (b *blocker) piecesBeside(n *pb.NodeProto) pieces {
+	var all pieces
+	parts := make([][]int, len(n.Input)) // of each input, those that are still to be taken
+	for i, v := range n.Input {
+		p := b.piecesOf(v)
+		for _, at := range p.at {
+			parts[i] = append(parts[i], all.size+at)
+		}
+		all.from, all.size = append(all.from, p.from...), all.size+p.size
+	}
+	axis := int(intAttribute(n, "axis", 0))
+	for range b.inPieces(n.Input[0])[:axis].Size() {
+		for i, v := range n.Input {
+			k := b.inPieces(v)[axis:].Size()
+			all.at = append(all.at, parts[i][:k]...)
+			parts[i] = parts[i][k:]
+		}
+	}
+	return all
+}
+
+// movesPieces reports whether a node does no more than to move pieces.
+func (b *blocker) movesPieces(n *pb.NodeProto) bool {
+	whole := func(v string) bool {
+		s := b.shapes[v]
+		return len(s) > 0 && s[len(s)-1]%b.block == 0
+	}
+	if n.GetDomain() != "" || !whole(n.Output[0]) || !whole(n.Input[0]) {
+		return false
+	}
+	last := len(b.shapes[n.Input[0]]) - 1
+	switch n.GetOpType() {
+	case "Reshape":
+		return true
+	case "Transpose":
+		perm := attribute(n, "perm").GetInts()
+		return len(perm) > last && int(perm[last]) == last
+	case "Gather":
+		return int(intAttribute(n, "axis", 0)) < last && b.ints[n.Input[1]] != nil
+	case "Concat":
+		return !slices.ContainsFunc(n.Input, func(v string) bool { return !whole(v) })
+	}
+	return false
+}
+
+// inPieces is the shape of a value whose elements are its pieces.
+func (b *blocker) inPieces(v string) graph.Shape {
+	s := b.shapes[v].Clone()
+	s[len(s)-1] /= b.block
+	return s
+}
+
+// gathered writes pieces, one in each row.
+func (b *blocker) gathered(p pieces) string {
+	var from []string
+	for _, v := range p.from {
+		b.plain(v)
+		from = append(from, b.reshape(v, -1, b.block))
+	}
+	all := from[0]
+	if len(from) > 1 {
+		all = b.add("Concat", "", from, whole("axis", 0))
+	}
+	return b.rows(all, 0, p.at)
+}
+
+// move writes what only moves pieces of rows that are in blocks.
+func (b *blocker) move(n *pb.NodeProto) bool {
+	if !b.movesPieces(n) {
+		return false
+	}
+	p := b.piecesOf(n.Output[0])
+	if !slices.ContainsFunc(p.from, func(v string) bool { return b.makers[v] != nil }) {
+		return false
+	}
+	b.reshape(b.gathered(p), b.shapes[n.Output[0]]...)
+	b.name(n.Output[0])
+	return true
+}
