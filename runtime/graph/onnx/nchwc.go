@@ -70,6 +70,8 @@ type blocker struct {
 	named   map[string]string        // constants by content
 	makers  map[string]*pb.NodeProto // of each twin
 	twins   map[string]string        // name of the twin, by the plain value's
+	rows    map[string][]string      // twins of what is rows, in one value or one for each sample: see nchwcrows.go
+	joins   map[string]string        // twins of rows in one value, by the name of their first sample
 	owed    map[string]bool          // plain values that only their twins hold
 	remade  map[string]string        // a second twin, for the backward pass: see again
 	kept    map[string]bool          // twins that are not made a second time
@@ -100,11 +102,12 @@ var layouts = map[string]func(b *blocker, n *pb.NodeProto) bool{
 	"Reshape":            (*blocker).reshaping,
 	"Transpose":          (*blocker).move,
 	"Gather":             (*blocker).move,
+}
 
-	"Elu": (*blocker).elementwise, "Erf": (*blocker).elementwise,
-	"Exp": (*blocker).elementwise, "Gelu": (*blocker).elementwise, "HardSwish": (*blocker).elementwise,
-	"LeakyRelu": (*blocker).elementwise, "Neg": (*blocker).elementwise, "Sigmoid": (*blocker).elementwise,
-	"Softplus": (*blocker).elementwise, "Sub": (*blocker).elementwise, "Tanh": (*blocker).elementwise,
+// elementwiseOps do not care how elements are laid out.
+var elementwiseOps = map[string]bool{
+	"Add": true, "Clip": true, "Elu": true, "Erf": true, "Exp": true, "Gelu": true, "HardSigmoid": true, "HardSwish": true,
+	"LeakyRelu": true, "Mul": true, "Neg": true, "Relu": true, "Sigmoid": true, "Softplus": true, "Sub": true, "Tanh": true,
 }
 
 // wholes are the operators of graph.BlockedDomain, which have no plain form.
@@ -196,6 +199,7 @@ func newBlocker(g *pb.GraphProto, shapes map[string]graph.Shape, target graph.Ta
 		readers: map[string][]*pb.NodeProto{}, origins: map[string]*pb.NodeProto{}, ints: map[string][]int64{}, floats: map[string]float32{},
 		named: map[string]string{}, makers: map[string]*pb.NodeProto{}, twins: map[string]string{}, owed: map[string]bool{},
 		remade: map[string]string{}, kept: map[string]bool{}, summed: map[string]string{}, sums: map[string]graph.Shape{}, norms: map[string]normed{},
+		rows: map[string][]string{}, joins: map[string]string{},
 		zeros: map[string]string{}, tiled: map[string]string{}, factors: map[string]string{},
 	}
 	for _, n := range g.Node {
@@ -231,7 +235,11 @@ func (b *blocker) node(n *pb.NodeProto) error {
 		return nil
 	}
 	plain := n.GetDomain() == "" || n.GetOpType() == "Gelu" // which is com.microsoft's
-	if lay := layouts[n.GetOpType()]; lay != nil && plain && lay(b, n) {
+	lay := layouts[n.GetOpType()]
+	if lay == nil && elementwiseOps[n.GetOpType()] {
+		lay = (*blocker).elementwise
+	}
+	if lay != nil && plain && lay(b, n) {
 		return nil
 	}
 	for _, in := range n.Input {
@@ -250,12 +258,8 @@ func (b *blocker) fills(s graph.Shape) bool {
 
 // blocked names the twin of an image, made now if there is none.
 func (b *blocker) blocked(v string) string {
-	switch s := b.shapes[v]; {
-	case b.twins[v] != "":
-	case len(s) == 4:
+	if b.twins[v] == "" {
 		b.twins[v] = b.add("ReorderInput", nchwcDomain, []string{v})
-	default:
-		b.twins[v] = b.rowsInBlocks(v)
 	}
 	return b.twins[v]
 }
@@ -264,10 +268,10 @@ func (b *blocker) blocked(v string) string {
 func (b *blocker) plain(v string) {
 	if b.owed[v] {
 		delete(b.owed, v)
-		if s := b.shapes[v]; len(s) == 4 {
-			b.add("ReorderOutput", nchwcDomain, []string{b.twins[v]}, whole("channels", s[1]))
+		if b.rows[v] != nil {
+			b.rowsPlain(v)
 		} else {
-			b.rowsPlain(b.twins[v], s)
+			b.add("ReorderOutput", nchwcDomain, []string{b.twins[v]}, whole("channels", b.shapes[v][1]))
 		}
 		b.name(v)
 	}

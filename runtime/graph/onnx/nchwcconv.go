@@ -116,7 +116,7 @@ func (b *blocker) convGradXPhases(n *pb.NodeProto) {
 	if len(parts) > 1 {
 		joined = b.add("Concat", "", parts, whole("axis", 1))
 	}
-	b.pair(n.Output[0], b.reshape(b.rows(joined, 1, order), x[0], lanes, x[2], x[3]))
+	b.pair(n.Output[0], b.reshape(b.taken(joined, 1, order), x[0], lanes, x[2], x[3]))
 }
 
 // convGradXApart writes the gradient of a depthwise convolution's input at a stride: dy's places are set apart among zeros, and
@@ -146,7 +146,7 @@ func (b *blocker) convGradXApart(n *pb.NodeProto) {
 	}
 	zeros := b.constant(encode("", graph.NewTensor(graph.Float32, images, 1, b.block)))
 	rows := b.add("Concat", "", []string{b.reshape(b.blocked(n.Input[1]), images, places, b.block), zeros}, whole("axis", 1))
-	apart := b.reshape(b.rows(rows, 1, order), x[0], lanes, x[2]+w[2]-1, x[3]+w[3]-1)
+	apart := b.reshape(b.taken(rows, 1, order), x[0], lanes, x[2]+w[2]-1, x[3]+w[3]-1)
 	b.pair(n.Output[0], b.add("Conv", nchwcDomain, []string{apart, b.turnedEach(b.scaled(n.Input[0], n.Input[1]), w)},
 		whole("kernel_shape", []int{w[2], w[3]}), whole("group", lanes)))
 }

@@ -20,9 +20,9 @@ type pieces struct {
 // piecesOf follows a value back to where its pieces come from: itself, unless they are moved only.
 func (b *blocker) piecesOf(v string) pieces {
 	s := b.shapes[v]
-	if b.twins[v] != "" && b.areRows(s) {
+	if b.rows[v] != nil {
 		image := b.imageOf(s)
-		return whereMoved(b.twins[v], permutation([]int{image[0], image[1] / b.block, image[2] * image[3]}, 0, 2, 1))
+		return whereMoved(b.joined(v), permutation([]int{image[0], image[1] / b.block, image[2] * image[3]}, 0, 2, 1))
 	}
 	n := b.origins[v]
 	if n == nil || !b.movesPieces(n) {
@@ -135,7 +135,7 @@ func (b *blocker) gathered(p pieces) string {
 	if len(from) > 1 {
 		all = b.add("Concat", "", from, whole("axis", 0))
 	}
-	return b.rows(all, 0, p.at)
+	return b.taken(all, 0, p.at)
 }
 
 // move writes what only moves pieces of rows that are in blocks.

@@ -12,7 +12,7 @@ import (
 // are. It reports false where there is another input, or no image in blocks yet that would make blocks worth while.
 func (b *blocker) operands(n *pb.NodeProto) ([]string, bool) {
 	s, some := b.shapes[n.Output[0]], false
-	if !b.fills(s) && !b.areRows(s) {
+	if !b.fills(s) {
 		return nil, false
 	}
 	for _, in := range n.Input {
@@ -100,43 +100,60 @@ func (b *blocker) step(n *pb.NodeProto) bool {
 	return b.pair(n.Output[0], b.add("HardSigmoid", "", []string{b.again(v)}, n.Attribute...))
 }
 
-// elementwise operators do not care how elements are laid out. Where channels do not fill the blocks they must be such as make
-// something finite of zeros.
+// elementwise writes a node of elementwiseOps. Where channels do not fill the blocks it must make something finite of zeros.
 func (b *blocker) elementwise(n *pb.NodeProto) bool {
-	in, ok := b.operands(n)
-	return ok && b.pair(n.Output[0], b.add(n.GetOpType(), n.GetDomain(), in, n.Attribute...))
+	if in, ok := b.operands(n); ok {
+		return b.pair(n.Output[0], b.add(n.GetOpType(), n.GetDomain(), in, n.Attribute...))
+	}
+	return b.elementwiseRows(n)
 }
 
-// open is the convolution that made the twin of v, if nothing but the node being written reads v and the convolution has no
-// activation yet: then that node can become part of it.
-func (b *blocker) open(v string) *pb.NodeProto {
-	n := b.makers[b.twins[v]]
-	if n == nil || n.GetOpType() != "Conv" || n.GetDomain() != nchwcDomain || len(b.readers[v]) != 1 || !b.owed[v] || attribute(n, "activation") != nil {
-		return nil
+// open is the convolutions that made the twin of v, if nothing but the node being written reads v and they have no activation yet:
+// then that node can become part of them.
+func (b *blocker) open(v string) []*pb.NodeProto {
+	twins := b.rows[v]
+	if twins == nil {
+		twins = []string{b.twins[v]}
 	}
-	return n
+	var convs []*pb.NodeProto
+	for _, twin := range twins {
+		n := b.makers[twin]
+		if n == nil || n.GetOpType() != "Conv" || n.GetDomain() != nchwcDomain || len(b.readers[v]) != 1 || !b.owed[v] || attribute(n, "activation") != nil {
+			return nil
+		}
+		convs = append(convs, n)
+	}
+	return convs
 }
 
 // relu becomes part of the convolution before it.
 func (b *blocker) relu(n *pb.NodeProto) bool {
-	conv := b.open(n.Input[0])
-	if conv == nil {
-		return b.elementwise(n)
-	}
-	conv.Attribute = append(conv.Attribute, whole("activation", "Relu"))
-	return b.pair(n.Output[0], conv.Output[0])
+	return b.activation(n, whole("activation", "Relu"))
 }
 
 // clip becomes part of the convolution before it.
 func (b *blocker) clip(n *pb.NodeProto) bool {
-	conv := b.open(n.Input[0])
 	lo, some := b.floats[input(n, 1)]
 	hi, both := b.floats[input(n, 2)]
-	if conv == nil || !some || !both {
+	if !some || !both {
 		return b.elementwise(n)
 	}
-	conv.Attribute = append(conv.Attribute, whole("activation", "Clip"), whole("activation_params", []float32{lo, hi}))
-	return b.pair(n.Output[0], conv.Output[0])
+	return b.activation(n, whole("activation", "Clip"), whole("activation_params", []float32{lo, hi}))
+}
+
+func (b *blocker) activation(n *pb.NodeProto, attrs ...*pb.AttributeProto) bool {
+	v := n.Input[0]
+	convs := b.open(v)
+	if convs == nil {
+		return b.elementwise(n)
+	}
+	for _, conv := range convs {
+		conv.Attribute = append(conv.Attribute, attrs...)
+	}
+	if b.rows[v] != nil {
+		return b.inRows(n.Output[0], b.rows[v])
+	}
+	return b.pair(n.Output[0], b.twins[v])
 }
 
 // addition of an image becomes part of the convolution that made the other; a number for each channel is a convolution.
@@ -146,11 +163,15 @@ func (b *blocker) addition(n *pb.NodeProto) bool {
 	}
 	in, ok := b.operands(n)
 	if !ok {
-		return false
+		return b.elementwiseRows(n)
 	}
 	for i, v := range n.Input {
-		conv := b.open(v)
-		if conv == nil || len(b.shapes[v]) != 4 || len(conv.Input) > 3 || in[0] == in[1] || !b.shapes[n.Input[1-i]].Equal(b.shapes[v]) {
+		convs := b.open(v)
+		if convs == nil {
+			continue
+		}
+		conv := convs[0]
+		if len(conv.Input) > 3 || in[0] == in[1] || !b.shapes[n.Input[1-i]].Equal(b.shapes[v]) {
 			continue
 		}
 		for len(conv.Input) < 3 {

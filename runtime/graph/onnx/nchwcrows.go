@@ -1,15 +1,21 @@
 package onnx
 
 import (
+	"fmt"
+	"slices"
+
 	pb "distill/internal/onnxpb"
 	"distill/runtime/graph"
 )
 
 // A matrix of many rows, one for each token of each image, is images of its columns for channels, whose places are the rows: a
-// product with weights is then a convolution of one place. Only the wide values between two products have twins, which elementwise
+// product with weights is then a convolution of one place. Only the wide values between two products are kept so, which elementwise
 // operators pass on; what is narrow is laid out in blocks for a product, and comes plain out of it.
+//
+// Some rows are a sample. What elementwise operators read or make is in a value for each sample, small enough for a cache to hold it
+// from one operator to the next; what only products read is in one.
 
-// areRows reports whether values of a shape may have twins as rows, [R,D] or [N,T,D].
+// areRows reports whether values of a shape may be in blocks as rows, [R,D] or [N,T,D].
 func (b *blocker) areRows(s graph.Shape) bool {
 	if len(s) != 2 && len(s) != 3 {
 		return false
@@ -18,58 +24,157 @@ func (b *blocker) areRows(s graph.Shape) bool {
 	return width%b.block == 0 && s.Size()/width%b.block == 0
 }
 
-// sampleRows is how many rows a sample has at most. A convolution reads a sample once for each few blocks of channels that it
-// makes, which the cache then still holds.
-const sampleRows = 512
+// A convolution reads a sample once for each few blocks of channels that it makes, from a cache if the sample has few rows.
+const (
+	sampleRows = 512 // at most, unless there were more samples than
+	maxSamples = 16
+)
 
 // imageOf is the shape [N,D,H,W] of the images that rows of a shape are.
 func (b *blocker) imageOf(s graph.Shape) graph.Shape {
 	width := s[len(s)-1]
 	samples, rows := 1, s.Size()/width
-	for rows > sampleRows && rows%(2*b.block) == 0 {
+	for rows > sampleRows && samples < maxSamples && rows%(2*b.block) == 0 {
 		samples, rows = 2*samples, rows/2
 	}
 	return graph.Shape{samples, width, b.block, rows / b.block}
 }
 
-// rowsInBlocks lays out rows in blocks.
-func (b *blocker) rowsInBlocks(v string) string {
-	s := b.imageOf(b.shapes[v])
-	if p := b.piecesOf(v); !p.inOrder() {
-		order := permutation([]int{s[0], s[2] * s[3], s[1] / b.block}, 0, 2, 1)
-		return b.reshape(b.gathered(p.picked(order)), s...)
+// values is how many values v is to be in: one for each sample if an elementwise operator reads it, else one.
+func (b *blocker) values(v string) int {
+	for _, n := range b.readers[v] {
+		switch {
+		case n == nil:
+		case b.keepsRows(n) && b.values(n.Output[0]) > 1, elementwiseOps[n.GetOpType()] && b.shapes[n.Output[0]].Equal(b.shapes[v]):
+			return b.imageOf(b.shapes[v])[0]
+		}
 	}
-	b.plain(v)
-	return b.add("ReorderInput", nchwcDomain, []string{b.reshape(v, s[0], s[2], s[3], s[1])}, whole("channels_last", 1))
+	return 1
 }
 
-// rowsPlain undoes rowsInBlocks, to a shape. A ReorderOutput would have but one thread.
-func (b *blocker) rowsPlain(twin string, to graph.Shape) string {
-	s := b.imageOf(to)
-	pieces := b.reshape(twin, s.Size()/b.block, b.block)
-	return b.reshape(b.permuted(pieces, []int{s[0], s[1] / b.block, s[2] * s[3]}, 0, 2, 1), to...)
+// keepsRows reports whether a node is a Reshape from rows to rows of the same width.
+func (b *blocker) keepsRows(n *pb.NodeProto) bool {
+	from, to := b.shapes[n.Input[0]], b.shapes[n.Output[0]]
+	return n.GetOpType() == "Reshape" && b.areRows(from) && b.areRows(to) && from[len(from)-1] == to[len(to)-1]
+}
+
+// inRows makes values hold v, which is written plain only if something asks for it.
+func (b *blocker) inRows(v string, values []string) bool {
+	b.rows[v], b.owed[v] = values, true
+	return true
+}
+
+// rowsOf is v in blocks, in so many values. It is laid out now if it was not.
+func (b *blocker) rowsOf(v string, values int) []string {
+	switch list := b.rows[v]; {
+	case list == nil:
+		b.rows[v] = b.rowsInBlocks(v, values)
+	case len(list) < values:
+		b.rows[v] = b.split(list[0], 0, values, values)
+	}
+	return b.rows[v]
+}
+
+// rowsInBlocks lays out rows in blocks, in so many values.
+func (b *blocker) rowsInBlocks(v string, values int) []string {
+	s := b.imageOf(b.shapes[v])
+	var all string
+	if p := b.piecesOf(v); p.inOrder() {
+		b.plain(v)
+		all = b.add("ReorderInput", nchwcDomain, []string{b.reshape(v, s[0], s[2], s[3], s[1])}, whole("channels_last", 1))
+	} else {
+		order := permutation([]int{s[0], s[2] * s[3], s[1] / b.block}, 0, 2, 1)
+		all = b.reshape(b.gathered(p.picked(order)), s...)
+	}
+	return b.split(all, 0, s[0], values)
+}
+
+// split cuts an axis of so many elements into parts.
+func (b *blocker) split(v string, axis, size, parts int) []string {
+	if parts == 1 {
+		return []string{v}
+	}
+	first := b.add("Split", "", []string{v, b.vector(slices.Repeat([]int{size / parts}, parts)...)}, whole("axis", axis))
+	n := b.makers[first]
+	for i := 1; i < parts; i++ {
+		n.Output = append(n.Output, fmt.Sprintf("%s_output_%d", n.GetName(), i))
+	}
+	for _, out := range n.Output {
+		b.makers[out] = n
+	}
+	return n.Output
+}
+
+// joined is the rows of v in one value.
+func (b *blocker) joined(v string) string {
+	list := b.rows[v]
+	if len(list) == 1 {
+		return list[0]
+	}
+	if b.joins[list[0]] == "" {
+		b.joins[list[0]] = b.add("Concat", "", list, whole("axis", 0))
+	}
+	return b.joins[list[0]]
+}
+
+// rowsPlain undoes rowsInBlocks. A ReorderOutput would have but one thread.
+func (b *blocker) rowsPlain(v string) {
+	s := b.imageOf(b.shapes[v])
+	all := b.reshape(b.joined(v), s.Size()/b.block, b.block)
+	b.reshape(b.permuted(all, []int{s[0], s[1] / b.block, s[2] * s[3]}, 0, 2, 1), b.shapes[v]...)
 }
 
 // reshaping keeps rows of the same width in blocks.
 func (b *blocker) reshaping(n *pb.NodeProto) bool {
-	from, to := b.shapes[n.Input[0]], b.shapes[n.Output[0]]
-	if b.twins[n.Input[0]] == "" || !b.areRows(from) || !b.areRows(to) || from[len(from)-1] != to[len(to)-1] {
+	list := b.rows[n.Input[0]]
+	return list != nil && b.keepsRows(n) && b.inRows(n.Output[0], list)
+}
+
+// elementwiseRows writes an elementwise node on rows of the output's shape and scalars, each sample by itself.
+func (b *blocker) elementwiseRows(n *pb.NodeProto) bool {
+	s, values := b.shapes[n.Output[0]], 0
+	if !b.areRows(s) {
 		return false
 	}
-	return b.pair(n.Output[0], b.twins[n.Input[0]])
+	for _, v := range n.Input {
+		if b.shapes[v].Equal(s) {
+			values = max(values, len(b.rows[v]))
+		} else if b.shapes[v].Size() != 1 {
+			return false
+		}
+	}
+	if values == 0 {
+		return false
+	}
+	list := make([]string, values)
+	for _, v := range n.Input {
+		if b.shapes[v].Equal(s) {
+			b.rowsOf(v, values)
+		}
+	}
+	for i := range list {
+		in := slices.Clone(n.Input)
+		for k, v := range in {
+			if b.shapes[v].Equal(s) {
+				in[k] = b.rows[v][i]
+			}
+		}
+		list[i] = b.add(n.GetOpType(), n.GetDomain(), in, n.Attribute...)
+	}
+	return b.inRows(n.Output[0], list)
 }
 
 // rowsMatMul writes x·w, or x·wᵀ + bias.
 func (b *blocker) rowsMatMul(n *pb.NodeProto) {
-	x, w, out := n.Input[0], n.Input[1], b.shapes[n.Output[0]]
-	in, co := b.shapes[x][1], out[1]
-	image := b.twins[x]
+	x, w, y := n.Input[0], n.Input[1], n.Output[0]
+	in, co := b.shapes[x][1], b.shapes[y][1]
+	list := b.rows[x]
 	switch {
-	case image != "":
+	case list != nil:
 	case in > co: // a wide one: the gradient of w reads it, too
-		image = b.blocked(x)
+		list = b.rowsOf(x, b.values(x))
 	default:
-		image = b.rowsInBlocks(x)
+		list = b.rowsInBlocks(x, b.values(y))
 	}
 	b.plain(w)
 	var filter string
@@ -79,35 +184,47 @@ func (b *blocker) rowsMatMul(n *pb.NodeProto) {
 		turned := b.permuted(b.reshape(w, in*co/b.block, b.block), []int{in, co / b.block}, 1, 0)
 		filter = b.reshape(turned, co, in, 1, 1)
 	}
-	inputs := []string{image, filter}
+	inputs := []string{"", filter}
 	if bias := input(n, 2); bias != "" {
 		b.plain(bias)
 		inputs = append(inputs, bias)
 	}
-	y := b.add("Conv", nchwcDomain, inputs, whole("kernel_shape", []int{1, 1}))
-	if co > in {
-		b.pair(n.Output[0], y)
-		return
+	var out []string
+	for _, image := range list {
+		in := slices.Clone(inputs)
+		in[0] = image
+		out = append(out, b.add("Conv", nchwcDomain, in, whole("kernel_shape", []int{1, 1})))
 	}
-	b.rowsPlain(y, out)
-	b.name(n.Output[0])
+	b.inRows(y, out)
+	if co < in {
+		b.plain(y)
+		delete(b.rows, y)
+	}
 }
 
 // rowsWeights writes aᵀ·b. As it lies in memory, a sample of the wide one is the filter of a convolution that takes rows for
 // channels; its image is the narrow one, whose rows are turned, a block at a time.
 func (b *blocker) rowsWeights(n *pb.NodeProto) {
-	filter, image := n.Input[0], n.Input[1]
+	wide, narrow := n.Input[0], n.Input[1]
 	out := b.shapes[n.Output[0]]
 	swapped := out[0] < out[1]
 	if swapped {
-		filter, image = image, filter
+		wide, narrow = narrow, wide
 	}
-	b.plain(image)
-	s, to, columns := b.imageOf(b.shapes[filter]), b.shapes[filter][1], b.shapes[image][1]
-	places := s[2] * s[3]
-	turned := b.add("ReorderInput", nchwcDomain, []string{b.reshape(image, s[0]*places/b.block, b.block, columns, 1)})
-	dw := b.sumOfEach(b.blocked(filter), turned, s[0], to, columns, places, swapped)
-	b.reshape(dw, out...)
+	filters := b.rowsOf(wide, b.values(wide))
+	s, to, columns := b.imageOf(b.shapes[wide]), b.shapes[wide][1], b.shapes[narrow][1]
+	samples, places, rows := s[0]/len(filters), s[2]*s[3], b.shapes[narrow][0]
+	b.plain(narrow)
+	image := b.add("ReorderInput", nchwcDomain, []string{b.reshape(narrow, rows/b.block, b.block, columns, 1)})
+	images := b.split(b.reshape(image, 1, rows, 1, columns), 1, rows, len(filters))
+	var dw string
+	for i, filter := range filters {
+		dw = b.overPlacesOf(filter, images[i], samples, to, places, dw)
+	}
+	if samples > 1 {
+		dw = b.rowSum(dw, samples, to*columns, 1)
+	}
+	b.reshape(b.weightsOf(dw, to, columns, swapped), out...)
 	b.name(n.Output[0])
 }
 
@@ -115,11 +232,22 @@ func (b *blocker) rowsWeights(n *pb.NodeProto) {
 func (b *blocker) sumRows(n *pb.NodeProto) {
 	x := n.Input[0]
 	s := b.shapes[x]
-	if b.twins[x] != "" && b.areRows(s) {
-		b.overChannels("ReduceSum", b.twins[x], b.imageOf(s))
+	width := s[len(s)-1]
+	if list := b.rows[x]; list != nil {
+		image := b.imageOf(s)
+		samples := image[0] / len(list)
+		var sums []string
+		for _, v := range list {
+			sum := b.overPlaces("ReduceSum", v, graph.Shape{samples, width, image[2], image[3]})
+			sums = append(sums, b.reshape(sum, samples, width))
+		}
+		all := sums[0]
+		if len(sums) > 1 {
+			all = b.add("Concat", "", sums, whole("axis", 0))
+		}
+		b.reduce("ReduceSum", all, 0)
 	} else {
 		b.plain(x)
-		width := s[len(s)-1]
 		rows := s.Size() / width
 		parts := int(intAttribute(n, "parts", 1))
 		b.reduce("ReduceSum", b.reduce("ReduceSum", b.reshape(x, parts, rows/parts, width), 1), 0)

@@ -105,7 +105,7 @@ func (b *blocker) rowsGradW(n *pb.NodeProto, x, dy graph.Shape, g geometry, rows
 			}
 		}
 	}
-	image = b.rows(b.reshape(image, x[0], width/b.block*high*wide, b.block), 1, order)
+	image = b.taken(b.reshape(image, x[0], width/b.block*high*wide, b.block), 1, order)
 	image = b.add("ReorderInput", nchwcDomain, []string{b.reshape(image, 1, x[0], chunks*met, wide*width)})
 	groups := x[0] / b.block * chunks
 	dw := b.add("Conv", nchwcDomain, []string{b.reshape(image, 1, x[0]*chunks, met, wide*width), b.kernel(n.Input[1], dy, x[0]/b.block, rows)},
@@ -163,17 +163,24 @@ func (b *blocker) overEachSample(dy, x string, samples, k, c, places int) string
 				order = append(order, block*groups+group)
 			}
 		}
-		image = b.rows(b.reshape(image, samples, blocks*groups, b.block*b.block), 1, order)
+		image = b.taken(b.reshape(image, samples, blocks*groups, b.block*b.block), 1, order)
 	}
-	return b.sumOfEach(filter, image, samples, to, columns, places, k < c)
+	each := b.overPlacesOf(filter, b.reshape(image, 1, samples*places, 1, columns), samples, to, places, "")
+	return b.weightsOf(b.rowSum(each, samples, to*columns, 1), to, columns, k < c)
 }
 
-// sumOfEach is filter·image for each sample, summed to [to,columns], or, swapped, to [columns,to]. The filter is in blocks
+// overPlacesOf is filter·image for each sample, [N,to/b,columns,b], and what it is added to, if not "". The filter is in blocks
 // [N,to/b,places,b]; of the image places are channels, [N,places/b,columns,b].
-func (b *blocker) sumOfEach(filter, image string, samples, to, columns, places int, swapped bool) string {
-	each := b.add("Conv", nchwcDomain, []string{b.reshape(image, 1, samples*places, 1, columns), b.reshape(filter, samples*to, places, 1, 1)},
-		whole("kernel_shape", []int{1, 1}), whole("group", samples))
-	dw := b.rowSum(each, samples, to*columns, 1) // [to/b,columns,b]
+func (b *blocker) overPlacesOf(filter, image string, samples, to, places int, sum string) string {
+	in := []string{image, b.reshape(filter, samples*to, places, 1, 1)}
+	if sum != "" {
+		in = append(in, "", sum)
+	}
+	return b.add("Conv", nchwcDomain, in, whole("kernel_shape", []int{1, 1}), whole("group", samples))
+}
+
+// weightsOf takes [to/b,columns,b] to weights, [to,columns] or, swapped, [columns,to].
+func (b *blocker) weightsOf(dw string, to, columns int, swapped bool) string {
 	if swapped {
 		return b.transpose(b.reshape(dw, to/b.block, columns, b.block), 1, 0, 2)
 	}
@@ -202,7 +209,7 @@ func (b *blocker) columns(n *pb.NodeProto, x graph.Shape, g *geometry) (image st
 				order = append(order, block*x[2]*w+place)
 			}
 		}
-		image = b.rows(b.reshape(image, x[0], len(order), b.block), 1, order)
+		image = b.taken(b.reshape(image, x[0], len(order), b.block), 1, order)
 	}
 	return b.reshape(image, 1, x[0], x[2], w*width), width
 }
@@ -235,7 +242,7 @@ func (b *blocker) kernel(name string, dy graph.Shape, parts, rows int) string {
 			}
 		}
 	}
-	filter := b.rows(b.reshape(b.blocked(name), dy[0]*blocks*places, b.block), 0, order)
+	filter := b.taken(b.reshape(b.blocked(name), dy[0]*blocks*places, b.block), 0, order)
 	return b.reshape(filter, parts*dy[2]/rows*blocks*b.block, samples, rows, dy[3])
 }
 
