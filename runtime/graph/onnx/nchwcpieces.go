@@ -138,16 +138,28 @@ func (b *blocker) gathered(p pieces) string {
 	return b.taken(all, 0, p.at)
 }
 
+// fromRows reports whether pieces of a value come from rows that are in blocks.
+func (b *blocker) fromRows(v string) bool {
+	if b.rows[v] != nil {
+		return true
+	}
+	n := b.origins[v]
+	switch {
+	case n == nil || !b.movesPieces(n):
+		return false
+	case n.GetOpType() == "Concat":
+		return slices.ContainsFunc(n.Input, b.fromRows)
+	}
+	return b.fromRows(n.Input[0])
+}
+
 // move writes what only moves pieces of rows that are in blocks.
 func (b *blocker) move(n *pb.NodeProto) bool {
-	if !b.movesPieces(n) {
+	v := n.Output[0]
+	if !b.fromRows(v) {
 		return false
 	}
-	p := b.piecesOf(n.Output[0])
-	if !slices.ContainsFunc(p.from, func(v string) bool { return b.makers[v] != nil }) {
-		return false
-	}
-	b.reshape(b.gathered(p), b.shapes[n.Output[0]]...)
-	b.name(n.Output[0])
+	b.reshape(b.gathered(b.piecesOf(v)), b.shapes[v]...)
+	b.name(v)
 	return true
 }
