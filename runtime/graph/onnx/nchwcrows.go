@@ -147,16 +147,11 @@ func (b *blocker) elementwiseRows(n *pb.NodeProto) bool {
 		return false
 	}
 	list := make([]string, values)
-	for _, v := range n.Input {
-		if b.shapes[v].Equal(s) {
-			b.rowsOf(v, values)
-		}
-	}
 	for i := range list {
 		in := slices.Clone(n.Input)
 		for k, v := range in {
 			if b.shapes[v].Equal(s) {
-				in[k] = b.rows[v][i]
+				in[k] = b.rowsOf(v, values)[i]
 			}
 		}
 		list[i] = b.add(n.GetOpType(), n.GetDomain(), in, n.Attribute...)
