@@ -134,6 +134,10 @@ var pieces = []piece{
 		y := n.same(x, channelsOf(x), 3)
 		return op.Div(op.Mul(op.Sub(y, x), y), op.Shift(op.Sigmoid(x), 1))
 	}, false},
+	{"quotients", func(n *net, x *G.Node) *G.Node {
+		y := op.Div(op.Tanh(n.same(x, channelsOf(x), 1)), op.Scalar(x, 0.7))
+		return n.same(op.Div(y, n.input(5, 1, x.Shape()...)), channelsOf(x), 3)
+	}, false},
 	{"larger of two", func(n *net, x *G.Node) *G.Node {
 		y := n.same(x, channelsOf(x), 3)
 		n.bent(op.Sub(x, y), 0)

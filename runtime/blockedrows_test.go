@@ -53,6 +53,22 @@ func TestRowsInBlocksAgreeWithTheTape(t *testing.T) {
 			y := op.MatMul(x, n.input(0, 0.1, narrow, wide))
 			return op.MatMulT(op.Exp(y), n.input(0, 0.1, narrow, wide), false, true)
 		}, true},
+		{"rows of each image", 1, func(n *net, x *G.Node) *G.Node {
+			y := op.Add(n.input(0, 1, wide), op.MatMul(split(x), n.input(0, 0.1, narrow, wide)))
+			y = op.MatMul(op.Div(op.Tanh(y), op.Scalar(y, 0.7)), n.input(0, 0.1, wide, narrow))
+			return op.Add(rows(op.Add(y, n.input(0, 1, narrow))), x)
+		}, true},
+		{"a bias is not all that reads a product", 1, func(n *net, x *G.Node) *G.Node {
+			y := op.MatMul(split(x), n.input(0, 0.1, narrow, wide))
+			return op.MatMul(op.Mul(y, op.Add(y, n.input(0, 1, wide))), n.input(0, 0.1, wide, narrow))
+		}, true},
+		{"a bias that is computed", 1, func(n *net, x *G.Node) *G.Node {
+			y := op.Add(op.MatMul(split(x), n.input(0, 0.1, narrow, wide)), op.Exp(n.input(0, 1, wide)))
+			return n.dense(rows(op.Sigmoid(y)), narrow)
+		}, true},
+		{"wide values divided by others", 1, func(n *net, x *G.Node) *G.Node {
+			return n.dense(op.Div(n.dense(x, wide), n.input(5, 1, samples*tokens, wide)), narrow)
+		}, true},
 		{"wide values read plain", 1, func(n *net, x *G.Node) *G.Node {
 			y := n.dense(x, wide)
 			parts := op.Transpose(op.Reshape(y, samples, tokens, 4, narrow), 0, 2, 1, 3)
@@ -68,6 +84,20 @@ func TestRowsInBlocksAgreeWithTheTape(t *testing.T) {
 			heads := op.Transpose(op.Reshape(n.dense(x, wide), samples, tokens, 4, 2, narrow/2), 2, 0, 3, 1, 4)
 			y := op.Mul(op.Index(heads, 0, 2), op.Tanh(op.Index(heads, 0, 1)))
 			return op.Reshape(op.Transpose(y, 0, 2, 1, 3), samples*tokens, narrow)
+		}, true},
+		{"heads by slices", 1, func(n *net, x *G.Node) *G.Node {
+			heads := op.Transpose(op.Reshape(n.dense(x, wide), samples, tokens, 4, 2, narrow/2), 2, 0, 3, 1, 4)
+			part := func(i int) *G.Node { return op.Squeeze(op.Slice(heads, op.Range{Axis: 0, From: i, To: i + 1}), 0) }
+			y := op.Mul(part(3), op.MatMul(op.MatMulT(part(0), part(1), false, true), part(2)))
+			return op.Reshape(op.Transpose(y, 0, 2, 1, 3), samples*tokens, narrow)
+		}, true},
+		{"columns by slices", 1, func(n *net, x *G.Node) *G.Node {
+			y := n.dense(x, wide)
+			part := func(from, to, step int) *G.Node {
+				return op.Slice(y, op.Range{Axis: 1, From: from, To: to, Step: step})
+			}
+			whole := op.Mul(op.Tanh(part(0, narrow, 1)), part(wide-narrow, 0, 1))
+			return op.Add(op.Add(whole, part(2, narrow+2, 1)), op.Sigmoid(part(narrow, 3*narrow, 2)))
 		}, true},
 		{"some tokens", 1, func(n *net, x *G.Node) *G.Node {
 			y := op.Gather(op.Reshape(n.dense(x, wide), samples, tokens, wide), 1, graph.Array{Shape: graph.Shape{3}, I: []int64{5, 60, 5}})

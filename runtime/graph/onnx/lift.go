@@ -31,14 +31,15 @@ type Lifting struct {
 
 // Network is a model as a description: it can be built into graphs, for training and for inference.
 type Network struct {
-	model   *Model
-	opset   int
-	weights map[string]*weight // the file's floating-point tensors of rank 1 or more
-	order   []string           // of their names, as in the file
-	consts  map[string]graph.Array
-	attrs   []map[string]any // of each node
-	heads   []head           // the last dense layers; none where the output is no dense layer's
-	lifting Lifting
+	model     *Model
+	opset     int
+	weights   map[string]*weight // the file's floating-point tensors of rank 1 or more
+	order     []string           // of their names, as in the file
+	consts    map[string]graph.Array
+	attrs     []map[string]any // of each node
+	producers map[string]*pb.NodeProto
+	heads     []head // the last dense layers; none where the output is no dense layer's
+	lifting   Lifting
 }
 
 // weight is a tensor of the file that goes into the store.
@@ -59,7 +60,7 @@ func (m *Model) Lift(l Lifting) (*Network, error) {
 }
 
 func (m *Model) lift(l Lifting) (*Network, error) {
-	n := &Network{model: m, opset: m.Opset(), weights: map[string]*weight{}, consts: map[string]graph.Array{}, lifting: l}
+	n := &Network{model: m, opset: m.Opset(), producers: m.producers(), weights: map[string]*weight{}, consts: map[string]graph.Array{}, lifting: l}
 	read := map[string]bool{} // what nothing reads has no part in any cost
 	for _, node := range m.proto.Graph.Node {
 		if !is(node, "Identity") {

@@ -1,6 +1,7 @@
 package onnx_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,6 +55,95 @@ func TestOperatorOfAnotherDomainIsRefusedWithAWayOut(t *testing.T) {
 		})
 		if err == nil || !strings.Contains(err.Error(), c.reason) || !strings.Contains(err.Error(), "Twice_y") {
 			t.Errorf("the error is %v, want one that names the node and says %q", err, c.reason)
+		}
+	}
+}
+
+func TestGeluIsOneOperator(t *testing.T) {
+	number := func(name string, v float32) *pb.TensorProto { return weight(name, []float32{v}) }
+	numbers := []*pb.TensorProto{
+		number("half", 0.5), number("quarter", 0.25), number("one", 1), number("root", 1.4142135), number("over", 0.70710677), number("two", 2),
+	}
+	div := node("Div", "u", []string{"x", "root"})
+	erf, sum := node("Erf", "e", []string{"u"}), node("Add", "s", []string{"e", "one"})
+	mul := func(out, a, b string) *pb.NodeProto { return node("Mul", out, []string{a, b}) }
+	for _, c := range []struct {
+		name  string
+		nodes []*pb.NodeProto
+		gelu  bool
+	}{
+		{"x·(1+erf) by ½", []*pb.NodeProto{div, erf, sum, mul("p", "x", "s"), mul("y", "p", "half")}, true},
+		{"½x by 1+erf", []*pb.NodeProto{mul("u", "over", "x"), erf, node("Add", "s", []string{"one", "e"}), mul("p", "half", "x"), mul("y", "p", "s")}, true},
+		{"x by ½(1+erf)", []*pb.NodeProto{mul("u", "x", "over"), erf, sum, mul("p", "s", "half"), mul("y", "x", "p")}, true},
+		{"of a product", []*pb.NodeProto{mul("z", "x", "x"), node("Div", "u", []string{"z", "root"}), erf, sum, mul("p", "s", "half"), mul("y", "z", "p")}, true},
+		{"¼ for ½", []*pb.NodeProto{div, erf, sum, mul("p", "x", "s"), mul("y", "p", "quarter")}, false},
+		{"2 for √2", []*pb.NodeProto{node("Div", "u", []string{"x", "two"}), erf, sum, mul("p", "x", "s"), mul("y", "p", "half")}, false},
+		{"2+erf", []*pb.NodeProto{div, erf, node("Add", "s", []string{"e", "two"}), mul("p", "x", "s"), mul("y", "p", "half")}, false},
+		{"another x", []*pb.NodeProto{mul("z", "x", "x"), div, erf, sum, mul("p", "z", "s"), mul("y", "p", "half")}, false},
+		{"√2 over x", []*pb.NodeProto{node("Div", "u", []string{"root", "x"}), erf, sum, mul("p", "x", "s"), mul("y", "p", "half")}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			file := modelProto([]*pb.ValueInfoProto{info("x", "batch", 4)}, []*pb.ValueInfoProto{info("y", "batch", 4)}, numbers, c.nodes...)
+			n, err := parsed(t, file).Lift(onnx.Lifting{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := graph.Build(graph.Inference, func(g *graph.Graph) {
+				y := n.Build(g, map[string]*G.Node{"x": g.Input("x", graph.Float32, 2, 4)})["y"]
+				g.Output("y", y)
+				if made, _ := graph.Made(y); (made.Name() == "Gelu") != c.gelu {
+					t.Errorf("it is %s", made.Name())
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// An export must write the Transpose again that the product took in.
+func TestTransposedFactorIsPartOfTheProduct(t *testing.T) {
+	perm := func(axes ...int64) *pb.AttributeProto {
+		return &pb.AttributeProto{Name: proto.String("perm"), Type: pb.AttributeProto_INTS.Enum(), Ints: axes}
+	}
+	for _, c := range []struct {
+		perm *pb.AttributeProto
+		part bool
+	}{
+		{perm(0, 1, 3, 2), true},
+		{perm(0, 2, 3, 1), false},
+	} {
+		file := modelProto([]*pb.ValueInfoProto{info("x", "batch", 4, 4, 4)}, []*pb.ValueInfoProto{info("y", "batch", 4, 4, 4)}, nil,
+			node("Transpose", "t", []string{"x"}, c.perm), node("MatMul", "y", []string{"x", "t"}))
+		n, err := parsed(t, file).Lift(onnx.Lifting{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := graph.Build(graph.Inference, func(g *graph.Graph) {
+			x := g.Input("x", graph.Float32, 2, 4, 4, 4)
+			y := n.Build(g, map[string]*G.Node{"x": x})["y"]
+			g.Output("y", y)
+			if _, in := graph.Made(y); (in[1] == x) != c.part {
+				t.Errorf("with %v the product is of %v", c.perm.Ints, in[1])
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := onnx.Lower(p, onnx.Lowering{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := m.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lowered pb.ModelProto
+		if err := proto.Unmarshal(b, &lowered); err != nil {
+			t.Fatal(err)
+		}
+		if ops := nodeOps(&lowered); !slices.Equal(ops, []string{"Transpose", "MatMul"}) {
+			t.Errorf("%v is exported as %v", c.perm.Ints, ops)
 		}
 	}
 }

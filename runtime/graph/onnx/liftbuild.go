@@ -131,6 +131,9 @@ func (l *lifter) node(n *pb.NodeProto, attrs map[string]any) {
 		node.In[0].Tensor = l.drop(n.Output[0]+".dropout", node.X(0), l.network.lifting.Dropout)
 	}
 	out := op.Lift(node)
+	if x, root := l.gelu(n); x != nil && graph.ShapeOf(x).Equal(graph.ShapeOf(out[0])) {
+		out[0] = op.GeluOver(x, root)
+	}
 	switch {
 	case node.Op == "Dropout":
 		ratio := node.Float("ratio", 0.5)

@@ -72,6 +72,7 @@ type blocker struct {
 	twins   map[string]string        // name of the twin, by the plain value's
 	rows    map[string][]string      // twins of what is rows, in one value or one for each sample: see nchwcrows.go
 	joins   map[string]string        // twins of rows in one value, by the name of their first sample
+	added   map[*pb.NodeProto]bool   // biases that the product before adds: see biasAfter
 	owed    map[string]bool          // plain values that only their twins hold
 	remade  map[string]string        // a second twin, for the backward pass: see again
 	kept    map[string]bool          // twins that are not made a second time
@@ -99,14 +100,16 @@ var layouts = map[string]func(b *blocker, n *pb.NodeProto) bool{
 	"Relu":               (*blocker).relu,
 	"Add":                (*blocker).addition,
 	"Mul":                (*blocker).multiplication,
+	"Div":                (*blocker).division,
 	"Reshape":            (*blocker).reshaping,
 	"Transpose":          (*blocker).move,
 	"Gather":             (*blocker).move,
+	"Slice":              (*blocker).move,
 }
 
 // elementwiseOps do not care how elements are laid out.
 var elementwiseOps = map[string]bool{
-	"Add": true, "Clip": true, "Elu": true, "Erf": true, "Exp": true, "Gelu": true, "HardSigmoid": true, "HardSwish": true,
+	"Add": true, "Clip": true, "Div": true, "Elu": true, "Erf": true, "Exp": true, "Gelu": true, "HardSigmoid": true, "HardSwish": true,
 	"LeakyRelu": true, "Mul": true, "Neg": true, "Relu": true, "Sigmoid": true, "Softplus": true, "Sub": true, "Tanh": true,
 }
 
@@ -199,7 +202,7 @@ func newBlocker(g *pb.GraphProto, shapes map[string]graph.Shape, target graph.Ta
 		readers: map[string][]*pb.NodeProto{}, origins: map[string]*pb.NodeProto{}, ints: map[string][]int64{}, floats: map[string]float32{},
 		named: map[string]string{}, makers: map[string]*pb.NodeProto{}, twins: map[string]string{}, owed: map[string]bool{},
 		remade: map[string]string{}, kept: map[string]bool{}, summed: map[string]string{}, sums: map[string]graph.Shape{}, norms: map[string]normed{},
-		rows: map[string][]string{}, joins: map[string]string{},
+		rows: map[string][]string{}, joins: map[string]string{}, added: map[*pb.NodeProto]bool{},
 		zeros: map[string]string{}, tiled: map[string]string{}, factors: map[string]string{},
 	}
 	for _, n := range g.Node {

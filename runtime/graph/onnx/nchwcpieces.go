@@ -36,20 +36,60 @@ func (b *blocker) piecesOf(v string) pieces {
 	case "Transpose":
 		p = p.picked(permutation(axes, attribute(n, "perm").GetInts()...))
 	case "Gather":
-		axis := int(intAttribute(n, "axis", 0))
-		inner := axes[axis+1:].Size()
 		var at []int
-		for outer := range axes[:axis].Size() {
-			for _, i := range b.ints[n.Input[1]] {
-				first := (outer*axes[axis] + int(i)) * inner
-				for k := range inner {
-					at = append(at, first+k)
-				}
-			}
+		for _, i := range b.ints[n.Input[1]] {
+			at = append(at, int(i))
 		}
-		p = p.picked(at)
+		p = p.picked(elementsAt(axes, int(intAttribute(n, "axis", 0)), at))
+	case "Slice":
+		axis, from, to := b.sliced(n)
+		var at []int
+		for i := from; i < to; i++ {
+			at = append(at, i)
+		}
+		p = p.picked(elementsAt(axes, axis, at))
 	}
 	return p
+}
+
+// elementsAt counts the elements of an array that lie at some places of an axis.
+func elementsAt(s graph.Shape, axis int, some []int) []int {
+	inner := s[axis+1:].Size()
+	var at []int
+	for outer := range s[:axis].Size() {
+		for _, i := range some {
+			first := (outer*s[axis] + i) * inner
+			for k := range inner {
+				at = append(at, first+k)
+			}
+		}
+	}
+	return at
+}
+
+// sliced is the range of pieces that a Slice of one axis takes, by steps of one; -1 for the axis where it is another Slice, or
+// cuts through pieces.
+func (b *blocker) sliced(n *pb.NodeProto) (axis, from, to int) {
+	var of [4]int // starts, ends, axes and steps
+	for i := range of {
+		v := b.ints[input(n, i+1)]
+		if len(v) != 1 {
+			return -1, 0, 0
+		}
+		of[i] = int(v[0])
+	}
+	s := b.shapes[n.Input[0]]
+	from, to, axis = of[0], min(of[1], s[of[2]]), of[2]
+	if of[3] != 1 {
+		return -1, 0, 0
+	}
+	if axis == len(s)-1 {
+		if from%b.block+to%b.block > 0 {
+			return -1, 0, 0
+		}
+		from, to = from/b.block, to/b.block
+	}
+	return axis, from, to
 }
 
 func whereMoved(from string, at []int) pieces {
@@ -104,8 +144,11 @@ func (b *blocker) movesPieces(n *pb.NodeProto) bool {
 	}
 	last := len(b.shapes[n.Input[0]]) - 1
 	switch n.GetOpType() {
-	case "Reshape":
+	case "Reshape", "Squeeze":
 		return true
+	case "Slice":
+		axis, _, _ := b.sliced(n)
+		return axis >= 0
 	case "Transpose":
 		perm := attribute(n, "perm").GetInts()
 		return len(perm) > last && int(perm[last]) == last

@@ -158,6 +158,9 @@ func (b *blocker) activation(n *pb.NodeProto, attrs ...*pb.AttributeProto) bool 
 
 // addition of an image becomes part of the convolution that made the other; a number for each channel is a convolution.
 func (b *blocker) addition(n *pb.NodeProto) bool {
+	if b.added[n] {
+		return b.addedBias(n)
+	}
 	if x, v, ok := b.perChannel(n); ok {
 		return b.pair(n.Output[0], b.affine(b.twins[x], b.shapes[x], "", v, ""))
 	}
@@ -192,6 +195,11 @@ func (b *blocker) multiplication(n *pb.NodeProto) bool {
 		return b.pair(n.Output[0], b.affine(b.twins[x], b.shapes[x], v, "", ""))
 	}
 	return b.elementwise(n)
+}
+
+// division is elementwise only by a number: channels that do not fill the blocks are zeros.
+func (b *blocker) division(n *pb.NodeProto) bool {
+	return b.shapes[n.Input[1]].Size() == 1 && b.elementwise(n)
 }
 
 // perChannel splits the inputs of a node into an image x that has a twin and a vector v in blocks, which the node broadcasts

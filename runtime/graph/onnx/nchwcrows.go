@@ -45,7 +45,11 @@ func (b *blocker) values(v string) int {
 	for _, n := range b.readers[v] {
 		switch {
 		case n == nil:
-		case b.keepsRows(n) && b.values(n.Output[0]) > 1, elementwiseOps[n.GetOpType()] && b.shapes[n.Output[0]].Equal(b.shapes[v]):
+		case b.added[n] || b.keepsRows(n):
+			if k := b.values(n.Output[0]); k > 1 {
+				return k
+			}
+		case elementwiseOps[n.GetOpType()] && b.shapes[n.Output[0]].Equal(b.shapes[v]):
 			return b.imageOf(b.shapes[v])[0]
 		}
 	}
@@ -67,6 +71,8 @@ func (b *blocker) inRows(v string, values []string) bool {
 // rowsOf is v in blocks, in so many values. It is laid out now if it was not.
 func (b *blocker) rowsOf(v string, values int) []string {
 	switch list := b.rows[v]; {
+	case list == nil && b.origins[v] != nil && b.keepsRows(b.origins[v]):
+		b.rows[v] = b.rowsOf(b.origins[v].Input[0], values)
 	case list == nil:
 		b.rows[v] = b.rowsInBlocks(v, values)
 	case len(list) < values:
@@ -163,6 +169,10 @@ func (b *blocker) elementwiseRows(n *pb.NodeProto) bool {
 func (b *blocker) rowsMatMul(n *pb.NodeProto) {
 	x, w, y := n.Input[0], n.Input[1], n.Output[0]
 	in, co := b.shapes[x][1], b.shapes[y][1]
+	bias := input(n, 2)
+	if add, v := b.biasAfter(y); bias == "" && add != nil {
+		b.added[add], bias = true, v
+	}
 	list := b.rows[x]
 	switch {
 	case list != nil:
@@ -180,7 +190,7 @@ func (b *blocker) rowsMatMul(n *pb.NodeProto) {
 		filter = b.reshape(turned, co, in, 1, 1)
 	}
 	inputs := []string{"", filter}
-	if bias := input(n, 2); bias != "" {
+	if bias != "" {
 		b.plain(bias)
 		inputs = append(inputs, bias)
 	}
@@ -195,6 +205,38 @@ func (b *blocker) rowsMatMul(n *pb.NodeProto) {
 		b.plain(y)
 		delete(b.rows, y)
 	}
+}
+
+// biasAfter is the node that adds one number for each column to rows that nothing else reads, and the name of these, which no node
+// makes; nil where there is none.
+func (b *blocker) biasAfter(rows string) (add *pb.NodeProto, bias string) {
+	if len(b.readers[rows]) != 1 || b.readers[rows][0] == nil {
+		return nil, ""
+	}
+	n, s := b.readers[rows][0], b.shapes[rows]
+	if b.keepsRows(n) {
+		return b.biasAfter(n.Output[0])
+	}
+	for _, v := range n.Input {
+		if is(n, "Add") && b.shapes[v].Equal(s[len(s)-1:]) && b.origins[v] == nil {
+			return n, v
+		}
+	}
+	return nil, ""
+}
+
+// addedBias passes on rows to which the product before has added the bias already.
+func (b *blocker) addedBias(n *pb.NodeProto) bool {
+	x := n.Input[0]
+	if len(b.shapes[x]) == 1 {
+		x = n.Input[1]
+	}
+	if list := b.rows[x]; list != nil {
+		return b.inRows(n.Output[0], list)
+	}
+	b.reshape(x, b.shapes[x]...)
+	b.name(n.Output[0])
+	return true
 }
 
 // rowsWeights writes aᵀ·b. As it lies in memory, a sample of the wide one is the filter of a convolution that takes rows for
@@ -228,6 +270,9 @@ func (b *blocker) sumRows(n *pb.NodeProto) {
 	x := n.Input[0]
 	s := b.shapes[x]
 	width := s[len(s)-1]
+	if b.rows[x] == nil && b.willBeRows(x) {
+		b.rowsOf(x, b.values(x))
+	}
 	if list := b.rows[x]; list != nil {
 		image := b.imageOf(s)
 		samples := image[0] / len(list)
@@ -248,4 +293,17 @@ func (b *blocker) sumRows(n *pb.NodeProto) {
 		b.reduce("ReduceSum", b.reduce("ReduceSum", b.reshape(x, parts, rows/parts, width), 1), 0)
 	}
 	b.name(n.Output[0])
+}
+
+// willBeRows reports whether a product is to read v, a wide one, in blocks.
+func (b *blocker) willBeRows(v string) bool {
+	return slices.ContainsFunc(b.readers[v], func(n *pb.NodeProto) bool {
+		switch {
+		case n == nil:
+			return false
+		case n.GetOpType() == "RowsMatMul":
+			return n.Input[0] == v && b.shapes[v][1] > b.shapes[n.Output[0]][1]
+		}
+		return b.keepsRows(n) && b.willBeRows(n.Output[0])
+	})
 }

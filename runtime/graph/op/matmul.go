@@ -84,6 +84,13 @@ func gemm(ta, tb bool, m, n, k int, a, b []float64, beta float64, c []float64) {
 
 func (o matmul) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
 	a, b := in[0], in[1]
+	if s := graph.ShapeOf(a); o.dense(s, graph.ShapeOf(b)) {
+		// As one matrix of all rows, where a batch would give a gradient of b for each element, to be summed.
+		rows := func(x *G.Node) *G.Node { return Reshape(x, -1, graph.ShapeOf(x)[len(s)-1]) }
+		grads := o.Grad([]*G.Node{rows(a), b}, nil, rows(dy))
+		grads[0] = Reshape(grads[0], slices.Concat([]int{-1}, s[1:])...)
+		return grads
+	}
 	// For y = A·B: dA = dy·Bᵀ, dB = Aᵀ·dy; a transposed operand takes the transpose of that.
 	da := MatMulT(dy, b, false, !o.tb)
 	if o.ta {
@@ -96,9 +103,43 @@ func (o matmul) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
 	return []*G.Node{sumTo(da, graph.ShapeOf(a)), sumTo(db, graph.ShapeOf(b))}
 }
 
+// dense reports whether the product is that of rows with one matrix.
+func (o matmul) dense(a, b graph.Shape) bool { return len(a) > 2 && len(b) == 2 && !o.ta }
+
 func (o matmul) Lower(e graph.Emitter, in []graph.Operand) []string {
-	out := o.Infer([]graph.Shape{in[0].Shape, in[1].Shape})[0]
-	return []string{emitMatMul(e, out, in[0], in[1], o.ta, o.tb)}
+	a, b := in[0], in[1]
+	out := o.Infer([]graph.Shape{a.Shape, b.Shape})[0]
+	if o.dense(a.Shape, b.Shape) {
+		rows := func(s graph.Shape) graph.Shape { return graph.Shape{s[:len(s)-1].Size(), s[len(s)-1]} }
+		if flat := rows(a.Shape); inBlocks(e.Target(), flat, b.Shape, false, o.tb) != "" {
+			a = graph.Operand{Name: emitReshape(e, a.Name, flat, nil), Shape: flat}
+			return []string{emitReshape(e, emitMatMul(e, rows(out), a, b, false, o.tb), out, nil)}
+		}
+	}
+	return []string{emitMatMul(e, out, a, b, o.ta, o.tb)}
+}
+
+// liftMatMul reads a product. A Transpose of an operand's last two axes becomes part of it, which an export writes again.
+func liftMatMul(n *Node) []*G.Node {
+	a, ta := untransposed(n.X(0))
+	b, tb := untransposed(n.X(1))
+	return []*G.Node{MatMulT(a, b, ta, tb)}
+}
+
+// untransposed is what x is of by a Transpose of the last two axes alone, or x itself.
+func untransposed(x *G.Node) (*G.Node, bool) {
+	made, in := graph.Made(x)
+	t, ok := made.(transpose)
+	if !ok || len(t.perm) < 2 {
+		return x, false
+	}
+	last := len(t.perm) - 1
+	swap := slices.Clone(t.perm)
+	swap[last-1], swap[last] = swap[last], swap[last-1]
+	if !slices.IsSorted(swap) {
+		return x, false
+	}
+	return in[0], true
 }
 
 // emitMatMul emits a product with transposed operands: one FusedMatMul, or Transposes and a MatMul in plain ONNX.

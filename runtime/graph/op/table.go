@@ -306,7 +306,7 @@ var Table = []Row{
 		ex(func(in []*G.Node) *G.Node { return MatMulT(in[0], in[1], false, true) }, graph.Shape{2, 3, 4}, graph.Shape{2, 5, 4}),
 		ex(func(in []*G.Node) *G.Node { return MatMulT(in[0], in[1], true, false) }, graph.Shape{4, 3}, graph.Shape{4, 2}),
 		ex(func(in []*G.Node) *G.Node { return MatMulT(in[0], in[1], true, true) }, graph.Shape{4, 3}, graph.Shape{2, 4}),
-	}, lift2(MatMul)},
+	}, liftMatMul},
 	{"Max", onMany(Max), liftAll(Max)},
 	{"MaxPool", []Example{
 		onPool(MaxPool, PoolAttrs{Kernel: [2]int{2, 2}, Strides: [2]int{2, 2}}, graph.Shape{2, 3, 4, 6}),
