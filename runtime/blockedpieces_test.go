@@ -134,6 +134,15 @@ var pieces = []piece{
 		y := n.same(x, channelsOf(x), 3)
 		return op.Div(op.Mul(op.Sub(y, x), y), op.Shift(op.Sigmoid(x), 1))
 	}, false},
+	{"pixels normed between convolutions", func(n *net, x *G.Node) *G.Node {
+		c := channelsOf(x)
+		y := op.Transpose(n.same(x, c, 3), 0, 2, 3, 1)
+		y = op.LayerNorm(y, n.input(1, 0.5, c), n.input(0, 0.5, c), -1, 1e-5)
+		return op.Add(n.same(op.Transpose(y, 0, 3, 1, 2), c, 1), x)
+	}, false},
+	{"pixels and back, read plain", func(n *net, x *G.Node) *G.Node {
+		return op.Softmax(op.Transpose(op.Tanh(op.Transpose(n.same(x, channelsOf(x), 3), 0, 2, 3, 1)), 0, 3, 1, 2), 2)
+	}, false},
 	{"quotients", func(n *net, x *G.Node) *G.Node {
 		y := op.Div(op.Tanh(n.same(x, channelsOf(x), 1)), op.Scalar(x, 0.7))
 		return n.same(op.Div(y, n.input(5, 1, x.Shape()...)), channelsOf(x), 3)

@@ -69,6 +69,24 @@ func TestRowsInBlocksAgreeWithTheTape(t *testing.T) {
 		{"wide values divided by others", 1, func(n *net, x *G.Node) *G.Node {
 			return n.dense(op.Div(n.dense(x, wide), n.input(5, 1, samples*tokens, wide)), narrow)
 		}, true},
+		{"pixels", 1, func(n *net, x *G.Node) *G.Node {
+			y := op.Gelu(op.Reshape(n.dense(x, wide), samples, 8, 8, wide))
+			return n.dense(op.Reshape(y, samples*tokens, wide), narrow)
+		}, true},
+		{"pixels of images", 1, func(n *net, x *G.Node) *G.Node {
+			image := n.same(op.Transpose(op.Reshape(x, samples, 8, 8, narrow), 0, 3, 1, 2), narrow, 1)
+			y := op.Reshape(op.Transpose(image, 0, 2, 3, 1), samples*tokens, narrow)
+			y = op.Reshape(n.dense(op.Gelu(n.dense(y, wide)), narrow), samples, 8, 8, narrow)
+			return op.Add(op.Mul(op.Transpose(y, 0, 3, 1, 2), n.input(0, 1, narrow, 1, 1)), image)
+		}, true},
+		{"wide pixels become images", 1, func(n *net, x *G.Node) *G.Node {
+			y := op.Transpose(op.Tanh(op.Reshape(n.dense(x, wide), samples, 8, 8, wide)), 0, 3, 1, 2)
+			return n.same(op.Mul(y, op.Sigmoid(y)), 16, 1)
+		}, true},
+		{"rows that are an image's as they are", 1, func(n *net, x *G.Node) *G.Node {
+			y := op.Tanh(op.Reshape(n.dense(x, wide), samples, 16, 4, wide))
+			return op.Mul(n.same(y, 16, 1), y)
+		}, true},
 		{"wide values read plain", 1, func(n *net, x *G.Node) *G.Node {
 			y := n.dense(x, wide)
 			parts := op.Transpose(op.Reshape(y, samples, tokens, 4, narrow), 0, 2, 1, 3)

@@ -102,7 +102,7 @@ var layouts = map[string]func(b *blocker, n *pb.NodeProto) bool{
 	"Mul":                (*blocker).multiplication,
 	"Div":                (*blocker).division,
 	"Reshape":            (*blocker).reshaping,
-	"Transpose":          (*blocker).move,
+	"Transpose":          (*blocker).transposition,
 	"Gather":             (*blocker).move,
 	"Slice":              (*blocker).move,
 }
@@ -124,6 +124,11 @@ var wholes = map[string]func(b *blocker, n *pb.NodeProto){
 	"RowsMatMul":      (*blocker).rowsMatMul,
 	"RowsGradW":       (*blocker).rowsWeights,
 	"SumRows":         (*blocker).sumRows,
+}
+
+// takesBlocks reports whether a node is likely to read images in blocks.
+func takesBlocks(n *pb.NodeProto) bool {
+	return n != nil && (n.GetDomain() == graph.BlockedDomain || elementwiseOps[n.GetOpType()] || is(n, "Conv"))
 }
 
 // needed drops the nodes that nothing reads: a batch norm's plain form asks for zeros that the blocked one does without.
@@ -262,6 +267,9 @@ func (b *blocker) fills(s graph.Shape) bool {
 // blocked names the twin of an image, made now if there is none.
 func (b *blocker) blocked(v string) string {
 	if b.twins[v] == "" {
+		if b.rows[v] != nil {
+			b.plain(v)
+		}
 		b.twins[v] = b.add("ReorderInput", nchwcDomain, []string{v})
 	}
 	return b.twins[v]

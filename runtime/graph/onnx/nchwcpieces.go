@@ -206,3 +206,24 @@ func (b *blocker) move(n *pb.NodeProto) bool {
 	b.name(v)
 	return true
 }
+
+// transposition writes images [N,C,H,W] as rows [N,H,W,C], and rows as images in blocks.
+func (b *blocker) transposition(n *pb.NodeProto) bool {
+	x, y := n.Input[0], n.Output[0]
+	s, twin := b.shapes[x], b.twins[x]
+	switch perm := attribute(n, "perm").GetInts(); {
+	case slices.Equal(perm, []int64{0, 2, 3, 1}) && twin != "" && s[1]%b.block == 0:
+		all := b.reshape(twin, s.Size()/b.block, b.block)
+		b.reshape(b.permuted(all, []int{s[0], s[1] / b.block, s[2] * s[3]}, 0, 2, 1), b.shapes[y]...)
+		b.name(y)
+	case slices.Equal(perm, []int64{0, 2, 3, 1}) && twin != "":
+		b.add("ReorderOutput", nchwcDomain, []string{twin}, whole("channels", s[1]), whole("channels_last", 1))
+		b.name(y)
+	case slices.Equal(perm, []int64{0, 3, 1, 2}) && b.fills(b.shapes[y]) && slices.ContainsFunc(b.readers[y], takesBlocks):
+		b.plain(x)
+		b.pair(y, b.add("ReorderInput", nchwcDomain, []string{x}, whole("channels_last", 1)))
+	default:
+		return b.move(n)
+	}
+	return true
+}

@@ -15,9 +15,9 @@ import (
 // Some rows are a sample. What elementwise operators read or make is in a value for each sample, small enough for a cache to hold it
 // from one operator to the next; what only products read is in one.
 
-// areRows reports whether values of a shape may be in blocks as rows, [R,D] or [N,T,D].
+// areRows reports whether values of a shape may be in blocks as rows: [R,D], [N,T,D] or [N,H,W,D].
 func (b *blocker) areRows(s graph.Shape) bool {
-	if len(s) != 2 && len(s) != 3 {
+	if len(s) < 2 || len(s) > 4 {
 		return false
 	}
 	width := s[len(s)-1]

@@ -139,7 +139,7 @@ const largeMatrix = 1 << 19
 // part has; nil where r does not reduce rows, or their number has no such divisor.
 func (r reduce) stages(s graph.Shape) graph.Shape {
 	rowsAlone := len(r.axes) == len(s)-1 && r.axes[len(r.axes)-1] == len(s)-2
-	if len(s) > 3 || !rowsAlone || r.keep || s.Size() < largeMatrix {
+	if !rowsAlone || r.keep || s.Size() < largeMatrix {
 		return nil
 	}
 	rows := s[:len(r.axes)].Size()
