@@ -189,6 +189,14 @@ var pieces = []piece{
 		n.untied(x)
 		return op.MaxPool(x, op.PoolAttrs{Kernel: stride2, Strides: stride2})
 	}, false},
+	{"max pool of rows", func(n *net, x *G.Node) *G.Node {
+		n.untied(x)
+		return op.MaxPool(n.relu(n.same(x, channelsOf(x), 3)), op.PoolAttrs{Kernel: [2]int{2, 1}, Strides: [2]int{2, 1}})
+	}, false},
+	{"max pool of equals", func(n *net, x *G.Node) *G.Node {
+		y := op.Add(n.same(op.Scale(x, 0), channelsOf(x), 1), n.input(0, 0, x.Shape()...))
+		return op.MaxPool(y, op.PoolAttrs{Kernel: [2]int{2, 1}, Strides: [2]int{2, 1}})
+	}, false},
 	{"max pool of a relu, overlapping", func(n *net, x *G.Node) *G.Node {
 		x = n.relu(x)
 		n.untied(x)

@@ -121,6 +121,7 @@ var wholes = map[string]func(b *blocker, n *pb.NodeProto){
 	"ConvGradXPhases": (*blocker).convGradXPhases,
 	"BatchNorm":       (*blocker).batchNorm,
 	"BatchNormGrad":   (*blocker).batchNormGrad,
+	"MaxPoolGrad":     (*blocker).maxPoolGrad,
 	"RowsMatMul":      (*blocker).rowsMatMul,
 	"RowsGradW":       (*blocker).rowsWeights,
 	"SumRows":         (*blocker).sumRows,

@@ -79,36 +79,49 @@ func (b *blocker) convGradXPhases(n *pb.NodeProto) {
 		return phases
 	}
 	taps := b.taps(b.scaled(n.Input[0], n.Input[1]), w)
-	lanes, height, width := b.lanes(x[1]), x[2]/int(strides[0]), x[3]/int(strides[1])
-	size := lanes / b.block * height * width // places of a phase
-	var parts []string
-	var starts []int // of each phase among the places, −1 for one of zeros
+	var phases []string
 	for _, r := range axis(0) {
 		for _, c := range axis(1) {
 			if len(r.Taps) == 0 || len(c.Taps) == 0 {
-				starts = append(starts, -1)
+				phases = append(phases, "")
 				continue
 			}
-			part := b.add("Conv", nchwcDomain, []string{b.blocked(n.Input[1]), b.turned(taps, w, r.Taps, c.Taps)},
-				whole("kernel_shape", []int{len(r.Taps), len(c.Taps)}), whole("pads", []int{r.Before, c.Before, r.After, c.After}))
-			starts = append(starts, len(parts)*size)
-			parts = append(parts, b.reshape(part, x[0], size, b.block))
+			phases = append(phases, b.add("Conv", nchwcDomain, []string{b.blocked(n.Input[1]), b.turned(taps, w, r.Taps, c.Taps)},
+				whole("kernel_shape", []int{len(r.Taps), len(c.Taps)}), whole("pads", []int{r.Before, c.Before, r.After, c.After})))
 		}
+	}
+	b.pair(n.Output[0], b.interleaved(phases, int(strides[0]), int(strides[1]), x))
+}
+
+// interleaved puts phases of an image of shape s side by side: so many rows and columns of phases, each in blocks, "" for one of
+// zeros. A place h, v of the image is in the phase of row h%rows and column v%columns.
+func (b *blocker) interleaved(phases []string, rows, columns int, s graph.Shape) string {
+	lanes, height, width := b.lanes(s[1]), s[2]/rows, s[3]/columns
+	size := lanes / b.block * height * width // places of a phase
+	var parts []string
+	var starts []int // of each phase among the places, −1 for one of zeros
+	for _, phase := range phases {
+		if phase == "" {
+			starts = append(starts, -1)
+			continue
+		}
+		starts = append(starts, len(parts)*size)
+		parts = append(parts, b.reshape(phase, s[0], size, b.block))
 	}
 	zero := len(parts) * size
 	if slices.Contains(starts, -1) {
-		parts = append(parts, b.constant(encode("", graph.NewTensor(graph.Float32, x[0], 1, b.block))))
+		parts = append(parts, b.constant(encode("", graph.NewTensor(graph.Float32, s[0], 1, b.block))))
 	}
 	var order []int
 	for block := range lanes / b.block {
-		for h := range x[2] {
-			for v := range x[3] {
-				start := starts[h%int(strides[0])*int(strides[1])+v%int(strides[1])]
+		for h := range s[2] {
+			for v := range s[3] {
+				start := starts[h%rows*columns+v%columns]
 				if start < 0 {
 					order = append(order, zero)
 					continue
 				}
-				order = append(order, start+(block*height+h/int(strides[0]))*width+v/int(strides[1]))
+				order = append(order, start+(block*height+h/rows)*width+v/columns)
 			}
 		}
 	}
@@ -116,7 +129,7 @@ func (b *blocker) convGradXPhases(n *pb.NodeProto) {
 	if len(parts) > 1 {
 		joined = b.add("Concat", "", parts, whole("axis", 1))
 	}
-	b.pair(n.Output[0], b.reshape(b.taken(joined, 1, order), x[0], lanes, x[2], x[3]))
+	return b.reshape(b.taken(joined, 1, order), s[0], lanes, s[2], s[3])
 }
 
 // convGradXApart writes the gradient of a depthwise convolution's input at a stride: dy's places are set apart among zeros, and

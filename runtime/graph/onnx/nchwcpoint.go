@@ -256,15 +256,6 @@ func (b *blocker) globalAveragePool(n *pb.NodeProto) bool {
 	return true
 }
 
-// pool has a blocked form, but none that says where a maximum was.
-func (b *blocker) pool(n *pb.NodeProto) bool {
-	x := n.Input[0]
-	if len(n.Output) > 1 || !b.fills(b.shapes[x]) || b.twins[x] == "" {
-		return false
-	}
-	return b.pair(n.Output[0], b.add(n.GetOpType(), nchwcDomain, []string{b.twins[x]}, n.Attribute...))
-}
-
 // reduceSum over the places of an image.
 func (b *blocker) reduceSum(n *pb.NodeProto) bool {
 	x := n.Input[0]

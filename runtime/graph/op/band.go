@@ -41,16 +41,16 @@ func (b band) Lower(e graph.Emitter, in []graph.Operand) []string {
 	return []string{e.Emit("Mul", x.Shape, masks)}
 }
 
-// steep makes HardSigmoid, which is max(0, min(1, αx + β)), a step: as a power of two it leaves x and the limit exact. Numbers
+// Steep makes HardSigmoid, which is max(0, min(1, αx + β)), a step: as a power of two it leaves x and the limit exact. Numbers
 // above a limit of 0 and below 2⁻¹²⁰ get a part of the step.
-const steep = 0x1p120
+const Steep = 0x1p120
 
 // emitSide is 1 on one side of a limit. As one HardSigmoid it takes half the time of a comparison and a Cast, and a third of
 // that of a Where.
 func (b band) emitSide(e graph.Emitter, x graph.Operand, comparison string, limit, sign float64) string {
-	if e.Target().Fused && math.Abs(limit)*steep < math.MaxFloat32 {
-		return e.Emit("HardSigmoid", x.Shape, []string{x.Name}, graph.Attr{Name: "alpha", Value: float32(sign * steep)},
-			graph.Attr{Name: "beta", Value: float32(-sign * limit * steep)})
+	if e.Target().Fused && math.Abs(limit)*Steep < math.MaxFloat32 {
+		return e.Emit("HardSigmoid", x.Shape, []string{x.Name}, graph.Attr{Name: "alpha", Value: float32(sign * Steep)},
+			graph.Attr{Name: "beta", Value: float32(-sign * limit * Steep)})
 	}
 	mask := e.Emit(comparison, x.Shape, []string{x.Name, e.Const(graph.Scalar(float32(limit)))})
 	return e.Emit("Cast", x.Shape, []string{mask}, graph.Attr{Name: "to", Value: onnxFloat})

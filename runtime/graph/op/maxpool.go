@@ -77,6 +77,9 @@ func (p maxPoolGrad) Lower(e graph.Emitter, in []graph.Operand) []string {
 	if e.Target().Portable {
 		return []string{p.lowerTaps(e, in[0], in[2])}
 	}
+	if e.Target().Fills(p.x[1]) && p.tiles() {
+		return []string{e.Emit(graph.BlockedDomain+":MaxPoolGrad", p.x, []string{in[0].Name, in[2].Name}, p.onnx()...)}
+	}
 	dy, where := in[0], in[1]
 	n, m := p.x.Size(), dy.Shape.Size()
 	zeros := e.Emit("ConstantOfShape", graph.Shape{n}, []string{graph.ConstInts(e, n)})
@@ -85,6 +88,12 @@ func (p maxPoolGrad) Lower(e graph.Emitter, in []graph.Operand) []string {
 	sum := e.Emit("ScatterElements", graph.Shape{n}, []string{zeros, flatWhere, flatDy},
 		graph.Attr{Name: "axis", Value: 0}, graph.Attr{Name: "reduction", Value: "add"})
 	return []string{emitReshape(e, sum, p.x, nil)}
+}
+
+// tiles reports whether windows, of few elements, lie side by side and cover the image.
+func (p maxPoolGrad) tiles() bool {
+	few := p.Kernel[0]*p.Kernel[1] <= 9
+	return few && p.conv().Strides == p.Kernel && p.Pads == [4]int{} && p.x[2]%p.Kernel[0] == 0 && p.x[3]%p.Kernel[1] == 0
 }
 
 // lowerTaps does without indices: with one copy of x for each tap of the window, the first largest of them gets the gradient,
