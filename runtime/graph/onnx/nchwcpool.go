@@ -16,7 +16,8 @@ func (b *blocker) pool(n *pb.NodeProto) bool {
 }
 
 // maxPoolGrad writes the gradient of the maximum of windows that lie side by side. The elements of a window, in turn, take dy if
-// they are its maximum, and else leave it to the next, of which the last takes what is left.
+// they are its maximum, and else leave it to the next, of which the last takes what is left. Where an element is not finite, no
+// gradient of its window is.
 func (b *blocker) maxPoolGrad(n *pb.NodeProto) {
 	dy, x := n.Input[0], n.Input[1]
 	s, kernel := b.shapes[x], attribute(n, "kernel_shape").GetInts()
