@@ -88,30 +88,25 @@ func TestGeluIsOneOperator(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := graph.Build(graph.Inference, func(g *graph.Graph) {
+			built(t, graph.Inference, func(g *graph.Graph) {
 				y := n.Build(g, map[string]*G.Node{"x": g.Input("x", graph.Float32, 2, 4)})["y"]
 				g.Output("y", y)
 				if made, _ := graph.Made(y); (made.Name() == "Gelu") != c.gelu {
 					t.Errorf("it is %s", made.Name())
 				}
-			}); err != nil {
-				t.Fatal(err)
-			}
+			})
 		})
 	}
 }
 
 // An export must write the Transpose again that the product took in.
 func TestTransposedFactorIsPartOfTheProduct(t *testing.T) {
-	perm := func(axes ...int64) *pb.AttributeProto {
-		return &pb.AttributeProto{Name: proto.String("perm"), Type: pb.AttributeProto_INTS.Enum(), Ints: axes}
-	}
 	for _, c := range []struct {
 		perm *pb.AttributeProto
 		part bool
 	}{
-		{perm(0, 1, 3, 2), true},
-		{perm(0, 2, 3, 1), false},
+		{intsAttr("perm", 0, 1, 3, 2), true},
+		{intsAttr("perm", 0, 2, 3, 1), false},
 	} {
 		file := modelProto([]*pb.ValueInfoProto{info("x", "batch", 4, 4, 4)}, []*pb.ValueInfoProto{info("y", "batch", 4, 4, 4)}, nil,
 			node("Transpose", "t", []string{"x"}, c.perm), node("MatMul", "y", []string{"x", "t"}))
@@ -119,7 +114,7 @@ func TestTransposedFactorIsPartOfTheProduct(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := graph.Build(graph.Inference, func(g *graph.Graph) {
+		p := built(t, graph.Inference, func(g *graph.Graph) {
 			x := g.Input("x", graph.Float32, 2, 4, 4, 4)
 			y := n.Build(g, map[string]*G.Node{"x": x})["y"]
 			g.Output("y", y)
@@ -127,22 +122,8 @@ func TestTransposedFactorIsPartOfTheProduct(t *testing.T) {
 				t.Errorf("with %v the product is of %v", c.perm.Ints, in[1])
 			}
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := onnx.Lower(p, onnx.Lowering{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := m.Marshal()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var lowered pb.ModelProto
-		if err := proto.Unmarshal(b, &lowered); err != nil {
-			t.Fatal(err)
-		}
-		if ops := nodeOps(&lowered); !slices.Equal(ops, []string{"Transpose", "MatMul"}) {
+		m, _ := lowered(t, p, onnx.Lowering{})
+		if ops := nodeOps(decoded(t, m)); !slices.Equal(ops, []string{"Transpose", "MatMul"}) {
 			t.Errorf("%v is exported as %v", c.perm.Ints, ops)
 		}
 	}
