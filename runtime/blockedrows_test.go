@@ -87,6 +87,24 @@ func TestRowsInBlocksAgreeWithTheTape(t *testing.T) {
 			y := op.Tanh(op.Reshape(n.dense(x, wide), samples, 16, 4, wide))
 			return op.Mul(n.same(y, 16, 1), y)
 		}, true},
+		{"relu of pixels that are read as rows, too", 1000, func(n *net, x *G.Node) *G.Node {
+			y := n.dense(x, wide)
+			z := op.Reshape(n.relu(op.Reshape(y, samples, 8, 8, wide)), samples*tokens, wide)
+			return n.dense(op.Add(z, op.Tanh(y)), narrow)
+		}, true},
+		{"relu of rows whose bias was added before, and which are read, too", 1000, func(n *net, x *G.Node) *G.Node {
+			y := op.Add(op.MatMul(split(x), n.input(0, 0.1, narrow, wide)), n.input(0, 1, wide))
+			return n.dense(op.Add(n.relu(rows(y)), rows(op.Tanh(y))), narrow)
+		}, true},
+		{"samples of one value beside one that is whole", 1, func(n *net, x *G.Node) *G.Node {
+			u := n.input(0, 1, 4096, 576)
+			v := op.Reshape(u, 64, 64, 576)
+			early := op.Softplus(op.Transpose(v, 0, 2, 1)) // so that v is written before u is in blocks
+			s := op.Reshape(op.ReduceSum(op.ReduceSum(early, []int{0, 1}, false), []int{0}, true), 1, 1)
+			y := op.Add(op.Mul(s, n.dense(u, 64)), op.ReduceMean(x, []int{0, 1}, true))
+			y = n.dense(n.dense(y, 192), 576) // in one value, since no elementwise operator lies between
+			return n.dense(op.Reshape(op.Mul(op.Reshape(y, 64, 64, 576), v), 4096, 576), 64)
+		}, true},
 		{"wide values read plain", 1, func(n *net, x *G.Node) *G.Node {
 			y := n.dense(x, wide)
 			parts := op.Transpose(op.Reshape(y, samples, tokens, 4, narrow), 0, 2, 1, 3)

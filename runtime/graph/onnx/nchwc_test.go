@@ -209,3 +209,15 @@ func TestGivenWeightsAreLaidOutBeforehand(t *testing.T) {
 		}
 	}
 }
+
+// Without a limit the paths back through what is read twice double with each operator.
+func TestLoweringMovesTakesNoTimeThatDoubles(t *testing.T) {
+	p := built(t, graph.Inference, func(g *graph.Graph) {
+		x := g.Input("x", graph.Float32, 4, 32)
+		for range 60 {
+			x = op.Slice(op.Concat(0, x, x), op.Range{Axis: 0, From: 2, To: 6})
+		}
+		g.Output("y", x)
+	})
+	lowered(t, p, onnx.Lowering{Target: graph.Target{Fused: true, Block: 16}})
+}

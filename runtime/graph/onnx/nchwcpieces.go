@@ -17,21 +17,29 @@ type pieces struct {
 	at   []int    // of each piece of the value, counted through from
 }
 
+// maxMoves is how many operators a value is followed back through: where some read a value twice, paths double with each.
+const maxMoves = 256
+
 // piecesOf follows a value back to where its pieces come from: itself, unless they are moved only.
 func (b *blocker) piecesOf(v string) pieces {
+	moves := maxMoves
+	return b.piecesWithin(v, &moves)
+}
+
+func (b *blocker) piecesWithin(v string, moves *int) pieces {
 	s := b.shapes[v]
 	if b.rows[v] != nil {
 		image := b.imageOf(s)
 		return whereMoved(b.joined(v), permutation([]int{image[0], image[1] / b.block, image[2] * image[3]}, 0, 2, 1))
 	}
 	n := b.origins[v]
-	if n == nil || !b.movesPieces(n) {
+	if *moves--; *moves < 0 || n == nil || !b.movesPieces(n) {
 		return whereMoved(v, permutation([]int{s.Size() / b.block}, 0))
 	}
 	if n.GetOpType() == "Concat" {
-		return b.piecesBeside(n)
+		return b.piecesBeside(n, moves)
 	}
-	p := b.piecesOf(n.Input[0])
+	p := b.piecesWithin(n.Input[0], moves)
 	switch axes := b.inPieces(n.Input[0]); n.GetOpType() {
 	case "Transpose":
 		p = p.picked(permutation(axes, attribute(n, "perm").GetInts()...))
@@ -112,11 +120,11 @@ func (p pieces) inOrder() bool {
 }
 
 // piecesBeside are those of what a Concat joins.
-func (b *blocker) piecesBeside(n *pb.NodeProto) pieces {
+func (b *blocker) piecesBeside(n *pb.NodeProto, moves *int) pieces {
 	var all pieces
 	parts := make([][]int, len(n.Input)) // of each input, those that are still to be taken
 	for i, v := range n.Input {
-		p := b.piecesOf(v)
+		p := b.piecesWithin(v, moves)
 		for _, at := range p.at {
 			parts[i] = append(parts[i], all.size+at)
 		}
@@ -139,7 +147,7 @@ func (b *blocker) movesPieces(n *pb.NodeProto) bool {
 		s := b.shapes[v]
 		return len(s) > 0 && s[len(s)-1]%b.block == 0
 	}
-	if n.GetDomain() != "" || !whole(n.Output[0]) || !whole(n.Input[0]) {
+	if n.GetDomain() != "" || len(n.Input) == 0 || !whole(n.Output[0]) || !whole(n.Input[0]) {
 		return false
 	}
 	last := len(b.shapes[n.Input[0]]) - 1
@@ -183,17 +191,23 @@ func (b *blocker) gathered(p pieces) string {
 
 // fromRows reports whether pieces of a value come from rows that are in blocks.
 func (b *blocker) fromRows(v string) bool {
-	if b.rows[v] != nil {
-		return true
+	moves := maxMoves
+	var from func(v string) bool
+	from = func(v string) bool {
+		if b.rows[v] != nil {
+			return true
+		}
+		n := b.origins[v]
+		moves--
+		switch {
+		case moves < 0 || n == nil || !b.movesPieces(n):
+			return false
+		case n.GetOpType() == "Concat":
+			return slices.ContainsFunc(n.Input, from)
+		}
+		return from(n.Input[0])
 	}
-	n := b.origins[v]
-	switch {
-	case n == nil || !b.movesPieces(n):
-		return false
-	case n.GetOpType() == "Concat":
-		return slices.ContainsFunc(n.Input, b.fromRows)
-	}
-	return b.fromRows(n.Input[0])
+	return from(v)
 }
 
 // move writes what only moves pieces of rows that are in blocks.

@@ -108,7 +108,7 @@ func (b *blocker) elementwise(n *pb.NodeProto) bool {
 	return b.elementwiseRows(n)
 }
 
-// open is the convolutions that made the twin of v, if nothing but the node being written reads v and they have no activation yet:
+// open is the convolutions that made the twin of v, if nothing but the node being written reads it and they have no activation yet:
 // then that node can become part of them.
 func (b *blocker) open(v string) []*pb.NodeProto {
 	twins := b.rows[v]
@@ -118,7 +118,7 @@ func (b *blocker) open(v string) []*pb.NodeProto {
 	var convs []*pb.NodeProto
 	for _, twin := range twins {
 		n := b.makers[twin]
-		if n == nil || n.GetOpType() != "Conv" || n.GetDomain() != nchwcDomain || len(b.readers[v]) != 1 || !b.owed[v] || attribute(n, "activation") != nil {
+		if n == nil || n.GetOpType() != "Conv" || n.GetDomain() != nchwcDomain || !b.alone(v) || !b.owed[v] || attribute(n, "activation") != nil {
 			return nil
 		}
 		convs = append(convs, n)

@@ -58,8 +58,42 @@ func (b *blocker) values(v string) int {
 
 // keepsRows reports whether a node is a Reshape from rows to rows of the same width.
 func (b *blocker) keepsRows(n *pb.NodeProto) bool {
+	if n.GetOpType() != "Reshape" {
+		return false
+	}
 	from, to := b.shapes[n.Input[0]], b.shapes[n.Output[0]]
-	return n.GetOpType() == "Reshape" && b.areRows(from) && b.areRows(to) && from[len(from)-1] == to[len(to)-1]
+	return b.areRows(from) && b.areRows(to) && from[len(from)-1] == to[len(to)-1]
+}
+
+// source is the value whose twins v shares: what a Reshape keeps as rows, or a bias was added to before; "" where there is none.
+func (b *blocker) source(v string) string {
+	switch n := b.origins[v]; {
+	case n == nil:
+		return ""
+	case b.added[n]:
+		return b.unbiased(n)
+	case b.keepsRows(n):
+		return n.Input[0]
+	}
+	return ""
+}
+
+// alone reports whether v has one reader, and nothing else reads what shares its twins.
+func (b *blocker) alone(v string) bool {
+	for ; v != ""; v = b.source(v) {
+		if len(b.readers[v]) != 1 {
+			return false
+		}
+	}
+	return true
+}
+
+// held is v in blocks as far as it is laid out.
+func (b *blocker) held(v string) []string {
+	if from := b.source(v); b.rows[v] == nil && from != "" {
+		return b.held(from)
+	}
+	return b.rows[v]
 }
 
 // inRows makes values hold v, which is written plain only if something asks for it.
@@ -68,11 +102,11 @@ func (b *blocker) inRows(v string, values []string) bool {
 	return true
 }
 
-// rowsOf is v in blocks, in so many values. It is laid out now if it was not.
+// rowsOf is v in blocks, in so many values, or in more if it is held in more. It is laid out now if it was not.
 func (b *blocker) rowsOf(v string, values int) []string {
 	switch list := b.rows[v]; {
-	case list == nil && b.origins[v] != nil && b.keepsRows(b.origins[v]):
-		b.rows[v] = b.rowsOf(b.origins[v].Input[0], values)
+	case list == nil && b.source(v) != "":
+		b.rows[v] = b.rowsOf(b.source(v), values)
 	case list == nil:
 		b.rows[v] = b.rowsInBlocks(v, values)
 	case len(list) < values:
@@ -152,6 +186,11 @@ func (b *blocker) elementwiseRows(n *pb.NodeProto) bool {
 	if values == 0 {
 		return false
 	}
+	for _, v := range n.Input {
+		if b.shapes[v].Equal(s) {
+			values = max(values, len(b.held(v)))
+		}
+	}
 	list := make([]string, values)
 	for i := range list {
 		in := slices.Clone(n.Input)
@@ -225,12 +264,17 @@ func (b *blocker) biasAfter(rows string) (add *pb.NodeProto, bias string) {
 	return nil, ""
 }
 
+// unbiased is the input of a bias's addition that is not the bias.
+func (b *blocker) unbiased(add *pb.NodeProto) string {
+	if len(b.shapes[add.Input[0]]) == 1 {
+		return add.Input[1]
+	}
+	return add.Input[0]
+}
+
 // addedBias passes on rows to which the product before has added the bias already.
 func (b *blocker) addedBias(n *pb.NodeProto) bool {
-	x := n.Input[0]
-	if len(b.shapes[x]) == 1 {
-		x = n.Input[1]
-	}
+	x := b.unbiased(n)
 	if list := b.rows[x]; list != nil {
 		return b.inRows(n.Output[0], list)
 	}
