@@ -26,6 +26,7 @@ func (b *blocker) piecesOf(v string) pieces {
 	return b.piecesWithin(v, &moves)
 }
 
+// piecesWithin is piecesOf through so many operators at most; what lies behind these counts as where pieces come from.
 func (b *blocker) piecesWithin(v string, moves *int) pieces {
 	s := b.shapes[v]
 	if b.rows[v] != nil {

@@ -115,10 +115,13 @@ func (b *blocker) open(v string) []*pb.NodeProto {
 	if twins == nil {
 		twins = []string{b.twins[v]}
 	}
+	if !b.owed[v] || !b.alone(v) {
+		return nil
+	}
 	var convs []*pb.NodeProto
 	for _, twin := range twins {
 		n := b.makers[twin]
-		if n == nil || n.GetOpType() != "Conv" || n.GetDomain() != nchwcDomain || !b.alone(v) || !b.owed[v] || attribute(n, "activation") != nil {
+		if n == nil || n.GetOpType() != "Conv" || n.GetDomain() != nchwcDomain || attribute(n, "activation") != nil {
 			return nil
 		}
 		convs = append(convs, n)
