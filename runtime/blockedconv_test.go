@@ -189,7 +189,7 @@ func TestWinogradPassesOnWhatIsNotFinite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	target.Winograd = graph.WinogradAlways
+	target.Winograd = graph.WinogradSquares
 	var f network = func(n *net) *G.Node { return n.relu(n.same(n.norm(n.same(n.input(0, 1, 16, 16, 5, 5), 32, 3)), 16, 3)) }
 	p, n, err := f.build(trained)
 	if err != nil {

@@ -85,7 +85,7 @@ func asNearAsPlain(p *graph.Program, in []graph.Array) error {
 		return err
 	}
 	winograd := probed
-	winograd.Winograd = graph.WinogradAlways
+	winograd.Winograd = graph.WinogradSquares
 	off := map[graph.Target]map[string]float64{} // largest difference of each result
 	for _, target := range []graph.Target{{}, probed, winograd} {
 		got, err := onONNXRuntime(p, tensorsOf(in), target)

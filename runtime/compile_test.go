@@ -145,11 +145,11 @@ func TestProbeChoosesTheLargestBlockThatComputes(t *testing.T) {
 	}
 	largest := graph.Target{}
 	for _, target := range []graph.Target{{Fused: true}, {Fused: true, Block: 8}, {Fused: true, Block: 16},
-		{Fused: true, Block: 8, Winograd: graph.WinogradAlways}, {Fused: true, Block: 16, Winograd: graph.WinogradAlways}} {
+		{Fused: true, Block: 8, Winograd: graph.WinogradSquares}, {Fused: true, Block: 16, Winograd: graph.WinogradSquares}} {
 		got, err := probeRun(target)
 		fits := err == nil && near(got, want)
 		if fits {
-			if target.Winograd == graph.WinogradAlways {
+			if target.Winograd == graph.WinogradSquares {
 				target.Winograd = graph.WinogradWhereFaster
 			}
 			largest = target

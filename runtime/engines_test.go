@@ -66,11 +66,11 @@ func enginesAgree(p *graph.Program, in []graph.Array, by measure) error {
 		return err
 	}
 	winograd := probed
-	winograd.Winograd = graph.WinogradAlways
+	winograd.Winograd = graph.WinogradSquares
 	for name, target := range map[string]graph.Target{"plain": {}, "portable": {Portable: true}, "fused": {Fused: true},
 		"blocked": probed, "winograd": winograd} {
 		got, err := onONNXRuntime(p, narrow, target)
-		if err == nil && target.Winograd == graph.WinogradAlways {
+		if err == nil && target.Winograd == graph.WinogradSquares {
 			err = resultsAgree(got, want, largest) // a place is rounded as its tile's largest is
 		} else if err == nil {
 			err = resultsAgree(got, want, by)

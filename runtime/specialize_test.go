@@ -40,7 +40,8 @@ func classifier(g *graph.Graph, x *G.Node, width int) *G.Node {
 	c := graph.Shape{width}
 	y = op.Relu(op.BatchNorm(y, g.Param("scale", c, around(1)), g.Param("shift", c, around(0)),
 		g.State("mean", graph.State, c, around(0)), g.State("variance", graph.State, c, graph.Constant(0.7)), 1e-5))
-	x = op.Relu(op.Add(conv("second", y, width, 3, 1, 1, true), x))
+	y = op.Relu(conv("second", y, width, 3, 1, 1, true))
+	x = op.Relu(op.Add(conv("third", y, width, 3, 1, 1, true), x))
 	x = op.Relu(conv("each", x, width, 3, 1, width, true))
 	x = op.Relu(conv("part", x, 40, 1, 1, 1, true))
 	x = op.Relu(conv("half", x, width, 3, 2, 1, true))
@@ -106,42 +107,47 @@ func opened(t *testing.T, model []byte) *Session {
 
 func TestGivenWeightsGiveTheSameResults(t *testing.T) {
 	needBlocks(t)
-	const n, width, high, wide = 16, 32, 6, 11
-	p, weights := withWeights(t, n, width, high, wide)
-	x := noise(n, 3, high, wide)
-	want := logits(t, opened(t, fileOf(t, p, weights)), x)
 	probed, err := Probe(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, target := range []graph.Target{
-		{Fused: true, Block: probed.Block},
-		{Fused: true, Block: probed.Block, Winograd: graph.WinogradAlways},
+	for _, c := range []struct {
+		name       string
+		winograd   graph.Winograd
+		high, wide int
+		winograds  int
+	}{
+		{"plain", graph.WinogradNever, 6, 11, 0},
+		{"squares", graph.WinogradSquares, 6, 11, 3},
+		{"strips", graph.WinogradStrips, 8, 11, 3},
+		{"strips of samples in parts", graph.WinogradStrips, 48, 45, 3},
 	} {
-		m, err := onnx.Lower(p, onnx.Lowering{Target: target, Store: weights})
-		if err != nil {
-			t.Fatal(err)
-		}
-		winograds := 0
-		if target.Winograd == graph.WinogradAlways {
-			winograds = 2
-		}
-		if m.Winograd() != winograds || len(m.LaidOut()) != 6 {
-			t.Errorf("%+v: %d of Winograd's convolutions and %d weights in another layout, want %d and 6", target, m.Winograd(), len(m.LaidOut()), winograds)
-		}
-		b, err := m.Marshal()
-		if err != nil {
-			t.Fatal(err)
-		}
-		inputs, outputs := signature(&graph.Program{Inputs: p.Inputs, Outputs: p.Outputs})
-		s, err := openSession(b, inputs, outputs, m.LaidOut(), Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		if d := distance(logits(t, s, x), want); !(d <= 2e-6) {
-			t.Errorf("%+v: the results are %v away", target, d)
-		}
+		t.Run(c.name, func(t *testing.T) {
+			const n, width = 16, 32
+			p, weights := withWeights(t, n, width, c.high, c.wide)
+			x := noise(n, 3, c.high, c.wide)
+			want := logits(t, opened(t, fileOf(t, p, weights)), x)
+			m, err := onnx.Lower(p, onnx.Lowering{Target: graph.Target{Fused: true, Block: probed.Block, Winograd: c.winograd}, Store: weights})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Winograd() != c.winograds || len(m.LaidOut()) != 7 {
+				t.Errorf("%d of Winograd's convolutions and %d weights in another layout, want %d and 7", m.Winograd(), len(m.LaidOut()), c.winograds)
+			}
+			b, err := m.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			inputs, outputs := signature(&graph.Program{Inputs: p.Inputs, Outputs: p.Outputs})
+			s, err := openSession(b, inputs, outputs, m.LaidOut(), Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if d := distance(logits(t, s, x), want); !(d <= 2e-6) {
+				t.Errorf("the results are %v away", d)
+			}
+		})
 	}
 }
 

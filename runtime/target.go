@@ -44,7 +44,7 @@ func Probe(opts Options) (graph.Target, error) {
 			}
 		}
 		if t := probed.target; t.Block > 0 {
-			t.Winograd = graph.WinogradAlways // else the small step would not use it
+			t.Winograd = graph.WinogradSquares // else the small step would not use it
 			if computes(t) {
 				probed.target.Winograd = graph.WinogradWhereFaster
 			}

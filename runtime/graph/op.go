@@ -76,7 +76,8 @@ type Winograd uint8
 const (
 	WinogradNever Winograd = iota
 	WinogradWhereFaster
-	WinogradAlways // wherever it computes the same: for checks on small images
+	WinogradSquares // of squares of the image, wherever that computes the same: for checks on small images
+	WinogradStrips  // of strips of it, likewise
 )
 
 // Fills reports whether images of c channels are kept in blocks: where they fill one, and ONNX Runtime can reorder them.

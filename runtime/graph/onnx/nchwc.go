@@ -64,24 +64,25 @@ type blocker struct {
 	floats  map[string]float32                     // constant numbers
 	weights func(name string) (graph.Tensor, bool) // those of convolutions that are given
 
-	nodes   []*pb.NodeProto
-	laidOut map[string]graph.Tensor // given weights in another layout, by the name of the input that they are
-	consts  []*pb.TensorProto
-	named   map[string]string        // constants by content
-	makers  map[string]*pb.NodeProto // of each twin
-	twins   map[string]string        // name of the twin, by the plain value's
-	rows    map[string][]string      // twins of what is rows, in one value or one for each sample: see nchwcrows.go
-	joins   map[string]string        // twins of rows in one value, by the name of their first sample
-	added   map[*pb.NodeProto]bool   // biases that the product before adds: see biasAfter
-	owed    map[string]bool          // plain values that only their twins hold
-	remade  map[string]string        // a second twin, for the backward pass: see again
-	kept    map[string]bool          // twins that are not made a second time
-	summed  map[string]string        // plain value that the maker of a twin adds
-	sums    map[string]graph.Shape   // of the twins whose maker may add an image
-	norms   map[string]normed        // of batchNorm, by the name of the mean
-	zeros   map[string]string        // of wholeZero, by image
-	tiled   map[string]string        // gradients of Winograd's convolutions, transformed
-	factors map[string]string        // what a gradient's twin must still be multiplied by, for each channel: see takesFactor
+	nodes    []*pb.NodeProto
+	laidOut  map[string]graph.Tensor // given weights in another layout, by the name of the input that they are
+	consts   []*pb.TensorProto
+	named    map[string]string        // constants by content
+	makers   map[string]*pb.NodeProto // of each twin
+	twins    map[string]string        // name of the twin, by the plain value's
+	rows     map[string][]string      // twins of what is rows, in one value or one for each sample: see nchwcrows.go
+	joins    map[string]string        // twins of rows in one value, by the name of their first sample
+	added    map[*pb.NodeProto]bool   // biases that the product before adds: see biasAfter
+	owed     map[string]bool          // plain values that only their twins hold
+	remade   map[string]string        // a second twin, for the backward pass: see again
+	kept     map[string]bool          // twins that are not made a second time
+	summed   map[string]string        // plain value that the maker of a twin adds
+	sums     map[string]graph.Shape   // of the twins whose maker may add an image
+	norms    map[string]normed        // of batchNorm, by the name of the mean
+	zeros    map[string]string        // of wholeZero, by image
+	stripped map[string]stripped      // by the image that strips made
+	tiled    map[string]string        // gradients of Winograd's convolutions, transformed
+	factors  map[string]string        // what a gradient's twin must still be multiplied by, for each channel: see takesFactor
 
 	winograds int // Winograd's convolutions so far
 	kernels   int // elements of their kernels, where these are given
@@ -209,7 +210,7 @@ func newBlocker(g *pb.GraphProto, shapes map[string]graph.Shape, target graph.Ta
 		named: map[string]string{}, makers: map[string]*pb.NodeProto{}, twins: map[string]string{}, owed: map[string]bool{},
 		remade: map[string]string{}, kept: map[string]bool{}, summed: map[string]string{}, sums: map[string]graph.Shape{}, norms: map[string]normed{},
 		rows: map[string][]string{}, joins: map[string]string{}, added: map[*pb.NodeProto]bool{},
-		zeros: map[string]string{}, tiled: map[string]string{}, factors: map[string]string{},
+		stripped: map[string]stripped{}, zeros: map[string]string{}, tiled: map[string]string{}, factors: map[string]string{},
 	}
 	for _, n := range g.Node {
 		for _, in := range n.Input {

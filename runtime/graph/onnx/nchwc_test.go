@@ -187,7 +187,7 @@ func TestGivenWeightsAreLaidOutBeforehand(t *testing.T) {
 	for _, c := range []struct {
 		winograd graph.Winograd
 		count    int
-	}{{graph.WinogradNever, 0}, {graph.WinogradAlways, 2}} {
+	}{{graph.WinogradNever, 0}, {graph.WinogradSquares, 2}} {
 		l := onnx.Lowering{Target: graph.Target{Fused: true, Block: 16, Winograd: c.winograd}}
 		m, _ := lowered(t, p, l)
 		if len(m.LaidOut()) > 0 || len(ofWeightsAlone(decoded(t, m))) == 0 {

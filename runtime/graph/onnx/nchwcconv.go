@@ -18,8 +18,8 @@ func (b *blocker) convolution(n *pb.NodeProto) bool {
 	if !b.fills(graph.Shape{x[0], co, 1, 1}) || group > 1 && !depthwise || !few && !b.fills(x) {
 		return false
 	}
-	if b.winograd(n, x, co) && b.roomFor(n.Input[1]) {
-		return b.winogradConv(n)
+	if b.winogradConv(n) {
+		return true
 	}
 	in := []string{n.Input[0]}
 	if few {
@@ -54,7 +54,7 @@ func replaced(list []*pb.AttributeProto, with *pb.AttributeProto) []*pb.Attribut
 // convGradX writes the gradient of a convolution's input at stride 1: the convolution of dy with the weights turned.
 func (b *blocker) convGradX(n *pb.NodeProto) {
 	w, dy := b.shapes[n.Input[0]], n.Input[1]
-	if b.winograd(n, b.shapes[dy], w[1]) {
+	if b.winograd(n, b.shapes[dy], w[1], squares) == squares {
 		b.winogradGradX(n)
 		return
 	}

@@ -120,11 +120,16 @@ func (b *blocker) open(v string) []*pb.NodeProto {
 	}
 	var convs []*pb.NodeProto
 	for _, twin := range twins {
-		n := b.makers[twin]
-		if n == nil || n.GetOpType() != "Conv" || n.GetDomain() != nchwcDomain || attribute(n, "activation") != nil {
-			return nil
+		ends := b.stripped[twin].ends
+		if ends == nil {
+			ends = []*pb.NodeProto{b.makers[twin]}
 		}
-		convs = append(convs, n)
+		for _, n := range ends {
+			if n == nil || n.GetOpType() != "Conv" || n.GetDomain() != nchwcDomain || attribute(n, "activation") != nil {
+				return nil
+			}
+		}
+		convs = append(convs, ends...)
 	}
 	return convs
 }
@@ -177,7 +182,13 @@ func (b *blocker) addition(n *pb.NodeProto) bool {
 			continue
 		}
 		conv := convs[0]
-		if len(conv.Input) > 3 || in[0] == in[1] || !b.shapes[n.Input[1-i]].Equal(b.shapes[v]) {
+		if in[0] == in[1] || !b.shapes[n.Input[1-i]].Equal(b.shapes[v]) {
+			continue
+		}
+		if parts := b.stripped[b.twins[v]].parts; parts != nil {
+			return b.pair(n.Output[0], b.addedToParts(parts, in[1-i], b.shapes[v]))
+		}
+		if len(conv.Input) > 3 {
 			continue
 		}
 		for len(conv.Input) < 3 {

@@ -23,7 +23,7 @@ func (b *blocker) convGradW(n *pb.NodeProto) {
 		b.depthwiseGradW(n, x, dy)
 		return
 	}
-	if b.winograd(n, x, dy[1]) {
+	if b.winograd(n, x, dy[1], squares) == squares {
 		b.winogradGradW(n)
 		return
 	}

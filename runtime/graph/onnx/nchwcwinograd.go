@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"math"
 	"slices"
 
 	pb "distill/internal/onnxpb"
@@ -74,33 +75,48 @@ func times(polynomial []float64, q float64) []float64 {
 	return out
 }
 
-// winograd reports whether a convolution from images x to channels, or its gradient, is to be Winograd's.
-func (b *blocker) winograd(n *pb.NodeProto, x graph.Shape, channels int) bool {
+// winogradForm is one of Winograd's algorithms for kernels of 3×3.
+type winogradForm uint8
+
+const (
+	notWinograd winogradForm = iota
+	squares                  // F(4×4, 3×3)
+	strips                   // F(4×1, 3×1): see nchwcstrips.go
+)
+
+// winograd says in which of these forms a convolution from images x to channels, or its gradient, is to be Winograd's.
+func (b *blocker) winograd(n *pb.NodeProto, x graph.Shape, channels int, forms ...winogradForm) winogradForm {
 	for name, want := range map[string][]int64{"kernel_shape": {3, 3}, "pads": {1, 1, 1, 1}, "strides": {1, 1}, "dilations": {1, 1}} {
 		if !slices.Equal(attribute(n, name).GetInts(), want) {
-			return false
+			return notWinograd
 		}
 	}
 	if !b.fills(x) || x[1]%b.block+channels%b.block > 0 || intAttribute(n, "group", 1) > 1 {
-		return false
+		return notWinograd
 	}
-	switch b.target.Winograd {
-	case graph.WinogradAlways:
-		return true
-	case graph.WinogradWhereFaster:
-		return winogradIsFaster(x, channels)
+	best, form := math.Inf(1), notWinograd
+	for _, f := range forms {
+		if f == strips && x[2]%tileOut > 0 {
+			continue
+		}
+		share := 0.0
+		switch choice := b.target.Winograd; {
+		case choice == graph.WinogradNever, choice == graph.WinogradSquares && f != squares, choice == graph.WinogradStrips && f != strips:
+			continue
+		case choice == graph.WinogradWhereFaster:
+			if share = timeOf[f](x, channels); share > worthWhile[f] {
+				continue
+			}
+		}
+		if share < best {
+			best, form = share, f
+		}
 	}
-	return false
+	return form
 }
 
-// maxKernels bounds the elements of given kernels that are kept transformed, at four times their size: 256 MiB.
+// maxKernels bounds the elements of given kernels that are kept transformed, at four times their size or two: 256 MiB.
 const maxKernels = 1 << 26
-
-// roomFor reports whether weights [K,C,3,3] can be kept transformed, if they are given.
-func (b *blocker) roomFor(w string) bool {
-	t, given := b.weights(w)
-	return !given || b.kernels+4*t.Shape.Size() <= maxKernels
-}
 
 // MayHaveWinograd reports whether the model has a convolution that could be Winograd's on images of some size: one of 3×3 from 32
 // channels or more to as many. Lower tells, but at the cost of lifting all weights.
@@ -112,39 +128,69 @@ func (m *Model) MayHaveWinograd() bool {
 	return slices.ContainsFunc(m.proto.Graph.Node, func(n *pb.NodeProto) bool { return is(n, "Conv") && large[input(n, 1)] })
 }
 
-// winogradIsFaster estimates from what was measured, in multiply-adds of a convolution in blocks: one of the products takes 1.4
-// times as long, one of the transforms 2.5 times, and the changes of layout as long as 50 for each element. What is transformed
-// takes 2.25 times the image's memory, for which less than a quarter of the time is no good exchange; nor does every machine save
-// as much as the one that was measured.
-func winogradIsFaster(x graph.Shape, channels int) bool {
-	th, tw := tiles(x[2]), tiles(x[3])
-	if x[0]*th*tw < 64 { // rows of a product, too few to make up for laying out its weights
-		return false
-	}
-	places, both := x[2]*x[3], x[1]+channels
-	plain := 9 * places * x[1] * channels
-	product := tileIn * tileIn * th * tw * x[1] * channels
-	transform := tileIn * th * x[3] * (x[2] + tileIn*tw) * both
-	return 1.4*float64(product)+2.5*float64(transform)+50*float64(places*both) < 0.75*float64(plain)
+// timeOf estimates the time of a form as a share of the plain one's, from what was measured, in multiply-adds of a convolution in
+// blocks. Of squares, one of the products takes 1.4 times as long, one of the transforms 2.5 times, and the changes of layout as
+// long as 50 for each element; of strips, transforms and layout take as long as 90.
+var timeOf = map[winogradForm]func(x graph.Shape, channels int) float64{
+	squares: func(x graph.Shape, channels int) float64 {
+		th, tw := tiles(x[2]), tiles(x[3])
+		if x[0]*th*tw < 64 { // rows of a product, too few to make up for laying out its weights
+			return 1
+		}
+		places, both := x[2]*x[3], x[1]+channels
+		product := tileIn * tileIn * th * tw * x[1] * channels
+		transform := tileIn * th * x[3] * (x[2] + tileIn*tw) * both
+		return (1.4*float64(product) + 2.5*float64(transform) + 50*float64(places*both)) / float64(9*places*x[1]*channels)
+	},
+	strips: func(x graph.Shape, channels int) float64 {
+		if x.Size() < cached/2 { // whose 14 nodes take no less than they save
+			return 1
+		}
+		return 0.5 + 90*float64(x[1]+channels)/float64(9*x[1]*channels)
+	},
 }
+
+// worthWhile is the largest share of the plain time for which a form is a good exchange: what is transformed takes 2.25 times the
+// image's memory as squares, 1.5 times as strips. Nor does every machine save as much as the one that was measured.
+var worthWhile = map[winogradForm]float64{squares: 0.75, strips: 0.85}
 
 // tiles is the number of tiles along an axis.
 func tiles(places int) int { return (places + tileOut - 1) / tileOut }
 
-// winogradConv writes a convolution.
+// winogradConv writes a convolution, or reports that it is none for Winograd's algorithm. Kernels in strips are only of weights that
+// are given.
 func (b *blocker) winogradConv(n *pb.NodeProto) bool {
-	x, s := b.blocked(n.Input[0]), b.shapes[n.Output[0]]
+	in, s := b.shapes[n.Input[0]], b.shapes[n.Output[0]]
+	w, given := b.weights(n.Input[1])
+	forms := []winogradForm{squares, strips}
+	if !given {
+		forms = forms[:1]
+	}
+	form := b.winograd(n, in, s[1], forms...)
+	if form == notWinograd {
+		return false
+	}
+	if given {
+		elements := tileIn * map[winogradForm]int{squares: tileIn, strips: 3}[form] * in[1] * s[1]
+		if b.kernels+elements > maxKernels {
+			return false
+		}
+		b.kernels += elements
+	}
 	b.winograds++
+	x, bias := b.blocked(n.Input[0]), input(n, 2)
+	if form == strips {
+		return b.pair(n.Output[0], b.strips(x, in, w, bias))
+	}
 	var y string
-	if w, ok := b.weights(n.Input[1]); ok {
-		b.kernels += 4 * w.Shape.Size()
-		y = b.winogradOfGiven(x, b.shapes[n.Input[0]], s, w)
+	if given {
+		y = b.winogradOfGiven(x, in, s, w)
 	} else {
 		zero := b.wholeZero(x)
-		in := b.transformed(b.rowsFirst(x, b.shapes[n.Input[0]], zero), b.shapes[n.Input[0]], tileInputs)
+		in := b.transformed(b.rowsFirst(x, in, zero), in, tileInputs)
 		y = b.blocksFirst(b.restored(b.products(in, b.transformedWeights(n.Input[1], "", zero), false, true), s, tileOutputs), s)
 	}
-	if bias := input(n, 2); bias != "" {
+	if bias != "" {
 		y = b.affine(y, s, "", bias, "")
 	}
 	return b.pair(n.Output[0], y)

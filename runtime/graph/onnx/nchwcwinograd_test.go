@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"maps"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -51,61 +52,95 @@ func TestWinogradTransformsConvolve(t *testing.T) {
 func TestWinogradIsChosenWhereItIsFaster(t *testing.T) {
 	for _, c := range []struct {
 		n, c, hw, channels int
-		want               bool
+		inTraining, given  winogradForm // of what kernels
 	}{
-		{64, 128, 16, 128, true},  // measured: 15 ms for 21
-		{64, 256, 8, 256, true},   // 10 for 21
-		{64, 64, 8, 64, false},    // 1.2 for 1.4, but on a faster machine 0.75 for 0.56
-		{16, 256, 14, 256, true},  // 10 for 16
-		{16, 512, 7, 512, true},   // 9 for 17
-		{64, 64, 32, 64, false},   // 30 for 21
-		{16, 64, 56, 64, false},   // 30 for 17
-		{16, 128, 28, 128, false}, // 15 for 17
-		{16, 256, 56, 256, false},
-		{64, 32, 16, 32, false},
-		{1, 256, 14, 256, false}, // 16 rows of a product
-		{64, 256, 8, 64, true},
-		{64, 256, 8, 32, false},
+		{64, 128, 16, 128, squares, strips},       // measured: 15 ms for 21, and 14
+		{64, 128, 8, 128, squares, squares},       // strips: 3.6 for 5.2
+		{64, 256, 8, 256, squares, squares},       // 10 for 21, strips 14
+		{64, 64, 8, 64, notWinograd, notWinograd}, // 1.2 for 1.4, but on a faster machine 0.75 for 0.56; strips 2.0 for 1.3
+		{64, 64, 16, 64, notWinograd, strips},     // strips: 4.6 for 5.6
+		{16, 256, 14, 256, squares, squares},      // 10 for 16
+		{16, 512, 7, 512, squares, squares},       // 9 for 17
+		{64, 64, 32, 64, notWinograd, strips},     // squares: 30 for 21
+		{16, 64, 56, 64, notWinograd, strips},     // squares: 30 for 17, strips 11.5
+		{1, 64, 56, 64, notWinograd, notWinograd}, // strips: 1.2 for 1.1
+		{16, 128, 28, 128, notWinograd, strips},   // squares: 15 for 17, strips 11
+		{16, 256, 56, 256, notWinograd, strips},
+		{1, 256, 56, 256, notWinograd, strips}, // strips: 10 for 16
+		{64, 32, 16, 32, notWinograd, notWinograd},
+		{1, 256, 14, 256, notWinograd, notWinograd}, // 16 rows of a product
+		{64, 256, 8, 64, squares, squares},
+		{64, 256, 8, 32, notWinograd, notWinograd},
 	} {
-		if got := winogradIsFaster(graph.Shape{c.n, c.c, c.hw, c.hw}, c.channels); got != c.want {
-			t.Errorf("%+v: %v", c, got)
+		x := graph.Shape{c.n, c.c, c.hw, c.hw}
+		b := newBlocker(&pb.GraphProto{}, nil, graph.Target{Fused: true, Block: 16, Winograd: graph.WinogradWhereFaster})
+		n := pb.NodeProto{Attribute: ofThree(nil)}
+		if got := b.winograd(&n, x, c.channels, squares); got != c.inTraining {
+			t.Errorf("%+v: in training it is %v", c, got)
+		}
+		if got := b.winograd(&n, x, c.channels, squares, strips); got != c.given {
+			t.Errorf("%+v: of given weights it is %v", c, got)
 		}
 	}
 }
 
-func TestWinogradIsForConvolutionsThatKeepTheSizeOnWholeBlocks(t *testing.T) {
-	plain := func() map[string]any {
-		return map[string]any{"kernel_shape": []int{3, 3}, "pads": []int{1, 1, 1, 1}, "strides": []int{1, 1}, "dilations": []int{1, 1}, "group": 1}
+func TestLargeImagesAreStripsOfSomeSamples(t *testing.T) {
+	for _, c := range []struct {
+		shape graph.Shape
+		want  int
+	}{
+		{graph.Shape{16, 64, 56, 56}, 4},
+		{graph.Shape{16, 32, 48, 45}, 2},
+		{graph.Shape{4, 64, 56, 56}, 1},    // 3 MiB
+		{graph.Shape{6, 64, 64, 64}, 2},    // three samples are no two parts
+		{graph.Shape{16, 128, 28, 28}, 1},  // too few places for so many channels
+		{graph.Shape{512, 64, 56, 56}, 16}, // no more
+		{graph.Shape{1, 64, 256, 256}, 1},
+	} {
+		if got := partsOf(c.shape); got != c.want {
+			t.Errorf("%v: %d parts, want %d", c.shape, got, c.want)
+		}
 	}
-	x := graph.Shape{16, 32, 8, 8}
+}
+
+// ofThree are the attributes of a convolution that keeps the size, by a kernel of 3, with some of others.
+func ofThree(others map[string]any) (list []*pb.AttributeProto) {
+	all := map[string]any{"kernel_shape": []int{3, 3}, "pads": []int{1, 1, 1, 1}, "strides": []int{1, 1}, "dilations": []int{1, 1}, "group": 1}
+	maps.Copy(all, others)
+	for name, v := range all {
+		list = append(list, whole(name, v))
+	}
+	return list
+}
+
+func TestWinogradIsForConvolutionsThatKeepTheSizeOnWholeBlocks(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		attr     string
 		value    any
+		rows     int
 		channels int
 		choice   graph.Winograd
-		want     bool
+		want     winogradForm
 	}{
-		{"itself", "group", 1, 48, graph.WinogradAlways, true},
-		{"where it is not faster", "group", 1, 48, graph.WinogradWhereFaster, false},
-		{"not chosen", "group", 1, 48, graph.WinogradNever, false},
-		{"a kernel of 5", "kernel_shape", []int{5, 5}, 48, graph.WinogradAlways, false},
-		{"no padding", "pads", []int{0, 0, 0, 0}, 48, graph.WinogradAlways, false},
-		{"padding on two sides", "pads", []int{0, 0, 1, 1}, 48, graph.WinogradAlways, false},
-		{"a stride", "strides", []int{2, 2}, 48, graph.WinogradAlways, false},
-		{"a dilation", "dilations", []int{2, 2}, 48, graph.WinogradAlways, false},
-		{"groups", "group", 2, 48, graph.WinogradAlways, false},
-		{"channels that do not fill their blocks", "group", 1, 40, graph.WinogradAlways, false},
+		{"squares", "group", 1, 8, 48, graph.WinogradSquares, squares},
+		{"strips", "group", 1, 8, 48, graph.WinogradStrips, strips},
+		{"squares of rows that are no tiles", "group", 1, 10, 48, graph.WinogradSquares, squares},
+		{"strips of rows that are no tiles", "group", 1, 10, 48, graph.WinogradStrips, notWinograd},
+		{"where it is not faster", "group", 1, 8, 48, graph.WinogradWhereFaster, notWinograd},
+		{"not chosen", "group", 1, 8, 48, graph.WinogradNever, notWinograd},
+		{"a kernel of 5", "kernel_shape", []int{5, 5}, 8, 48, graph.WinogradSquares, notWinograd},
+		{"no padding", "pads", []int{0, 0, 0, 0}, 8, 48, graph.WinogradSquares, notWinograd},
+		{"padding on two sides", "pads", []int{0, 0, 1, 1}, 8, 48, graph.WinogradSquares, notWinograd},
+		{"a stride", "strides", []int{2, 2}, 8, 48, graph.WinogradSquares, notWinograd},
+		{"a dilation", "dilations", []int{2, 2}, 8, 48, graph.WinogradSquares, notWinograd},
+		{"groups", "group", 2, 8, 48, graph.WinogradSquares, notWinograd},
+		{"channels that do not fill their blocks", "group", 1, 8, 40, graph.WinogradSquares, notWinograd},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			attrs := plain()
-			attrs[c.attr] = c.value
-			var n pb.NodeProto
-			for name, v := range attrs {
-				n.Attribute = append(n.Attribute, whole(name, v))
-			}
+			n := pb.NodeProto{Attribute: ofThree(map[string]any{c.attr: c.value})}
 			b := newBlocker(&pb.GraphProto{}, nil, graph.Target{Fused: true, Block: 16, Winograd: c.choice})
-			if got := b.winograd(&n, x, c.channels); got != c.want {
+			if got := b.winograd(&n, graph.Shape{16, 32, c.rows, 8}, c.channels, squares, strips); got != c.want {
 				t.Errorf("%v", got)
 			}
 		})
