@@ -21,14 +21,17 @@ type stripped struct {
 	ends  []*pb.NodeProto // the convolutions that made them, if these can still take an activation
 }
 
-// stripPlaces is the least number of places of a part's products for each channel: each part reads the filters anew, and the more
-// channels, the less time lies between the steps.
-const stripPlaces = 16
+const (
+	maxParts = 16
+	// stripPlaces is the least number of places of a part's products for each channel: each part reads the filters anew, and the more
+	// channels, the less time lies between the steps.
+	stripPlaces = 16
+)
 
 // partsOf is how many parts an image is to be in, for a cache to hold one.
 func partsOf(s graph.Shape) int {
 	parts := 1
-	for s.Size()/parts > cached && parts < maxSamples && s[0]%(2*parts) == 0 && s[0]/(2*parts)*s[2]/tileOut*s[3] >= stripPlaces*s[1] {
+	for s.Size()/parts > cached && parts < maxParts && s[0]%(2*parts) == 0 && s[0]/(2*parts)*s[2]/tileOut*s[3] >= stripPlaces*s[1] {
 		parts *= 2
 	}
 	return parts
