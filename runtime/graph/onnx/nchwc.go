@@ -224,6 +224,9 @@ func newBlocker(g *pb.GraphProto, shapes map[string]graph.Shape, target graph.Ta
 		b.readers[out.GetName()] = append(b.readers[out.GetName()], nil)
 	}
 	for _, t := range g.Initializer {
+		if t.GetDataType() != int32(pb.TensorProto_INT64) && len(t.Dims) > 0 {
+			continue // weights, which may be large
+		}
 		switch v, err := decode(t); {
 		case err != nil:
 		case v.I != nil:
