@@ -21,7 +21,7 @@ var probed struct {
 // Probe finds out what programs can be lowered for: the fused operators on the CPU provider, the channel block of its
 // convolution, which depends on the processor, and Winograd's algorithm on such blocks. The first two are internals of ONNX
 // Runtime, so a target counts only if a small training step starts and gives the numbers of plain ONNX. Another provider gets
-// what every one has.
+// what every one has. Winograd's strips, which no training step has, [Specialize] checks.
 func Probe(opts Options) (graph.Target, error) {
 	if !opts.Provider.IsCPU() {
 		return graph.Target{Portable: true}, nil

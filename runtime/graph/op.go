@@ -68,16 +68,17 @@ type Target struct {
 	Winograd Winograd // of a Target with blocks
 }
 
-// Winograd says which convolutions of 3×3, and gradients of them, are computed by Winograd's algorithm: those of many channels in
-// as little as half the time, with five times the rounding of the plain one in blocks, 1e-6 of a result.
+// Winograd says which convolutions of 3×3 are computed by Winograd's algorithm: with the gradients of them, by squares of the image,
+// those of many channels in as little as half the time, with five times the rounding of the plain one in blocks, 1e-6 of a result; and
+// where weights are given, by strips of it, those of some more in two thirds of the time, with twice the rounding.
 type Winograd uint8
 
 // The choices.
 const (
 	WinogradNever Winograd = iota
 	WinogradWhereFaster
-	WinogradSquares // of squares of the image, wherever that computes the same: for checks on small images
-	WinogradStrips  // of strips of it, likewise
+	WinogradSquares // by squares, wherever that computes the same: for checks on small images
+	WinogradStrips  // by strips, likewise
 )
 
 // Fills reports whether images of c channels are kept in blocks: where they fill one, and ONNX Runtime can reorder them.

@@ -80,7 +80,7 @@ type blocker struct {
 	sums     map[string]graph.Shape   // of the twins whose maker may add an image
 	norms    map[string]normed        // of batchNorm, by the name of the mean
 	zeros    map[string]string        // of wholeZero, by image
-	stripped map[string]stripped      // by the image that strips made
+	stripped map[string]stripped      // images in parts, by the twin
 	tiled    map[string]string        // gradients of Winograd's convolutions, transformed
 	factors  map[string]string        // what a gradient's twin must still be multiplied by, for each channel: see takesFactor
 

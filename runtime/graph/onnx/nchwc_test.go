@@ -210,6 +210,32 @@ func TestGivenWeightsAreLaidOutBeforehand(t *testing.T) {
 	}
 }
 
+// Each sum in parts has readers of its own to copy for, so a file could ask for very many.
+func TestOnlyTheFirstSumAfterStripsIsInParts(t *testing.T) {
+	p := built(t, graph.Inference, func(g *graph.Graph) {
+		w := weigh(g)
+		a := op.Conv(g.Input("x", graph.Float32, 16, 32, 48, 48), w(32, 32, 1, 1), nil, op.ConvAttrs{})
+		y := op.Conv(a, w(32, 32, 3, 3), nil, pad1)
+		for range 100 {
+			y = op.Add(y, a)
+		}
+		g.Output("y", y)
+	})
+	s := &graph.Store{}
+	if err := p.Fill(s, 1); err != nil {
+		t.Fatal(err)
+	}
+	m, _ := lowered(t, p, onnx.Lowering{Target: graph.Target{Fused: true, Block: 16, Winograd: graph.WinogradStrips}, Store: s})
+	count := map[string]int{}
+	for _, n := range decoded(t, m).Graph.Node {
+		count[n.GetOpType()]++
+	}
+	const ofStrips, parts = 11, 2
+	if count["Conv"] > 1+parts*(ofStrips+1) || count["Add"] != 99 {
+		t.Errorf("%v, want 99 Adds, and a convolution for the first in each of two parts", count)
+	}
+}
+
 // Without a limit the paths back through what is read twice double with each operator.
 func TestLoweringMovesTakesNoTimeThatDoubles(t *testing.T) {
 	p := built(t, graph.Inference, func(g *graph.Graph) {

@@ -182,14 +182,11 @@ func (b *blocker) addition(n *pb.NodeProto) bool {
 			continue
 		}
 		conv := convs[0]
-		if in[0] == in[1] || !b.shapes[n.Input[1-i]].Equal(b.shapes[v]) {
+		if len(conv.Input) > 3 || in[0] == in[1] || !b.shapes[n.Input[1-i]].Equal(b.shapes[v]) {
 			continue
 		}
 		if parts := b.stripped[b.twins[v]].parts; parts != nil {
 			return b.pair(n.Output[0], b.addedToParts(parts, in[1-i], b.shapes[v]))
-		}
-		if len(conv.Input) > 3 {
-			continue
 		}
 		for len(conv.Input) < 3 {
 			conv.Input = append(conv.Input, "")

@@ -12,13 +12,14 @@ import (
 //
 // takes half the multiply-adds of the plain sum, where squares take a quarter. But images stay in blocks, and each step is a
 // convolution of them: Bᵀ and Aᵀ are depthwise, for what becomes one row of each strip at a time, and the products are groups of one
-// of 1×3. So it pays for fewer channels. In training it would not: the passes between the steps there wait for memory.
+// of 1×3. So it pays for fewer channels. In training it would not: the passes between the steps there wait for memory. A value that is
+// not finite makes its strips so.
 
-// stripped is an image some samples at a time, for which a cache holds what lies between the steps. What reads it so gives the same
-// again, and only another reader has the parts put together.
+// stripped is an image some samples at a time, for which a cache holds what lies between the steps. Strips, activations and sums of it
+// are in the same parts; another reader has the parts put together.
 type stripped struct {
 	parts []string
-	ends  []*pb.NodeProto // the convolutions that made them, if these can still take an activation
+	ends  []*pb.NodeProto // the convolutions that made the parts; nil where an image was split
 }
 
 const (

@@ -24,6 +24,8 @@ import (
 //	dd = B [(G g Gᵀ) ⊙ dY] Bᵀ,  dg = Gᵀ [Σ dY ⊙ (Bᵀ d B)] G   over tiles
 //
 // A value that is not finite makes its whole image so, and not its neighbourhood alone.
+//
+// There is a form for fewer channels, in nchwcstrips.go.
 
 const (
 	tileOut = 4 // places of a result that a tile gives along an axis
@@ -130,7 +132,7 @@ func (m *Model) MayHaveWinograd() bool {
 
 // timeOf estimates the time of a form as a share of the plain one's, from what was measured, in multiply-adds of a convolution in
 // blocks. Of squares, one of the products takes 1.4 times as long, one of the transforms 2.5 times, and the changes of layout as
-// long as 50 for each element; of strips, transforms and layout take as long as 90.
+// long as 50 for each element. Of strips, one of the products takes as long, and transforms and layout as long as 90 for each element.
 var timeOf = map[winogradForm]func(x graph.Shape, channels int) float64{
 	squares: func(x graph.Shape, channels int) float64 {
 		th, tw := tiles(x[2]), tiles(x[3])
@@ -143,7 +145,7 @@ var timeOf = map[winogradForm]func(x graph.Shape, channels int) float64{
 		return (1.4*float64(product) + 2.5*float64(transform) + 50*float64(places*both)) / float64(9*places*x[1]*channels)
 	},
 	strips: func(x graph.Shape, channels int) float64 {
-		if x.Size() < cached/2 { // whose 14 nodes take no less than they save
+		if x.Size() < cached/2 { // for which so many nodes take no less than they save
 			return 1
 		}
 		return 0.5 + 90*float64(x[1]+channels)/float64(9*x[1]*channels)
