@@ -70,7 +70,7 @@ type Target struct {
 
 // Winograd says which convolutions of 3×3 are computed by Winograd's algorithm: with the gradients of them, by squares of the image,
 // those of many channels in as little as half the time, with five times the rounding of the plain one in blocks, 1e-6 of a result; and
-// where weights are given, by strips of it, those of some more in two thirds of the time, with twice the rounding.
+// where weights are given, by strips of it, those of fewer channels in two thirds of the time, with 1.5 times the rounding.
 type Winograd uint8
 
 // The choices.

@@ -58,7 +58,8 @@ func (b *blocker) together(of stripped) string {
 
 // strips convolves an image in blocks, of shape s, by weights [K,C,3,3] that are given, and adds a bias, if not "".
 func (b *blocker) strips(x string, s graph.Shape, w graph.Tensor, bias string) string {
-	filters := b.layOut(filterOf(stripKernels(w), graph.Shape{tileIn * w.Shape[0], w.Shape[1], 1, 3}, b.block, true))
+	kernels := stripKernels(w)
+	filters := b.layOut(filterOf(kernels, kernels.Shape, b.block, true))
 	if bias != "" {
 		bias = b.biasOfStrips(bias)
 	}

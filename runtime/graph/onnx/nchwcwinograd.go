@@ -173,7 +173,10 @@ func (b *blocker) winogradConv(n *pb.NodeProto) bool {
 		return false
 	}
 	if given {
-		elements := tileIn * map[winogradForm]int{squares: tileIn, strips: 3}[form] * in[1] * s[1]
+		elements := tileIn * 3 * in[1] * s[1]
+		if form == squares {
+			elements *= tileIn / 3
+		}
 		if b.kernels+elements > maxKernels {
 			return false
 		}

@@ -62,7 +62,7 @@ func TestWinogradIsChosenWhereItIsFaster(t *testing.T) {
 		{16, 256, 14, 256, squares, squares},      // 10 for 16
 		{16, 512, 7, 512, squares, squares},       // 9 for 17
 		{64, 64, 32, 64, notWinograd, strips},     // squares: 30 for 21
-		{16, 64, 56, 64, notWinograd, strips},     // squares: 30 for 17, strips 11.5
+		{16, 64, 56, 64, notWinograd, strips},     // squares: 30 for 17, strips 12
 		{1, 64, 56, 64, notWinograd, notWinograd}, // strips: 1.2 for 1.1
 		{16, 128, 28, 128, notWinograd, strips},   // squares: 15 for 17, strips 11
 		{16, 256, 56, 256, notWinograd, strips},
