@@ -99,6 +99,8 @@ type Emitter interface {
 	Const(t Tensor) string
 	// Target is what is lowered for.
 	Target() Target
+	// Reads reports whether anything reads an output after the first, counted from 1, of the operator that is being lowered.
+	Reads(output int) bool
 }
 
 // ConstInts returns the name of a constant int64 vector, the form in which ONNX takes axes, sizes and starts.

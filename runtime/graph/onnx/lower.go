@@ -44,10 +44,15 @@ func Lower(p *graph.Program, l Lowering) (*Model, error) {
 	if l.Target.Half {
 		l.Target.Fused, l.Target.Block = false, 0 // their kernels and constants are for float32
 	}
-	e := &emitter{target: l.Target, shapes: map[string]graph.Shape{}, consts: map[string]string{}, counts: map[string]int{}}
+	e := &emitter{target: l.Target, shapes: map[string]graph.Shape{}, consts: map[string]string{}, counts: map[string]int{}, selected: map[selection]bool{}}
 	values := map[*G.Node][]string{}
 	if err := e.leaves(p, l, values); err != nil {
 		return nil, err
+	}
+	for _, s := range steps {
+		if s.Of != nil {
+			e.selected[selection{s.Of, s.Index}] = true
+		}
 	}
 	made := make([]int, len(steps)) // the number of nodes once each step is emitted
 	joined, unread := joins(p, steps)
@@ -92,9 +97,20 @@ type emitter struct {
 	shapes map[string]graph.Shape // of every value
 	consts map[string]string      // name by content
 	counts map[string]int         // nodes so far, by operator
+
+	selected map[selection]bool // outputs after the first that something reads
+	node     *G.Node            // whose operator is being lowered
+}
+
+// selection is an output of a node, counted from 0.
+type selection struct {
+	node  *G.Node
+	index int
 }
 
 func (e *emitter) Target() graph.Target { return e.target }
+
+func (e *emitter) Reads(i int) bool { return e.selected[selection{e.node, i}] }
 
 func (e *emitter) Emit(op string, out graph.Shape, in []string, attrs ...graph.Attr) string {
 	return e.EmitN(op, []graph.Shape{out}, in, attrs...)[0]
@@ -194,6 +210,7 @@ func (e *emitter) step(s graph.Step, values map[*G.Node][]string) []string {
 	if s.Sum {
 		return []string{e.Emit("Add", s.Shapes[0], names)}
 	}
+	e.node = s.Node
 	return s.Op.Lower(e, in)
 }
 

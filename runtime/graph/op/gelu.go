@@ -9,12 +9,14 @@ import (
 )
 
 // Gelu is ½x(1+erf(x/√2)), the exact form (Hendrycks and Gimpel 2016, arXiv:1606.08415). Exported, it is the five nodes that PyTorch
-// writes; its gradient keeps x alone.
+// writes.
 func Gelu(x *G.Node) *G.Node { return GeluOver(x, math.Sqrt2) }
 
 // GeluOver is ½x(1+erf(x/root)): Gelu where root is √2 as a file has rounded it.
 func GeluOver(x *G.Node, root float64) *G.Node { return graph.Apply(gelu{root: root}, x) }
 
+// gelu is x·Φ(x), Φ the distribution function of the standard normal distribution. Its outputs after the first, for the gradient, are
+// u = x/√2 and Φ(x) = ½(1+erf(u)).
 type gelu struct {
 	smooth
 	root float64
@@ -24,58 +26,63 @@ func (gelu) Name() string { return "Gelu" }
 
 func (gelu) Infer(in []graph.Shape) []graph.Shape {
 	arity("Gelu", in, 1)
-	return in
+	return []graph.Shape{in[0], in[0], in[0]}
 }
 
 func (o gelu) Eval(in []graph.Array) []graph.Array {
-	return []graph.Array{mapped(in[0], func(x float64) float64 { return x * upto(x/o.root) })}
+	u := mapped(in[0], func(x float64) float64 { return x / o.root })
+	upto := mapped(u, func(u float64) float64 { return 0.5 * (1 + math.Erf(u)) })
+	y := graph.Zeros(in[0].Shape)
+	for i, x := range in[0].F {
+		y.F[i] = x * upto.F[i]
+	}
+	return []graph.Array{y, u, upto}
 }
 
-// upto is ½(1+erf(u)), with u = x/√2 the distribution function Φ(x) of the standard normal distribution.
-func upto(u float64) float64 { return 0.5 * (1 + math.Erf(u)) }
-
-func (o gelu) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
-	return []*G.Node{Mul(dy, graph.Apply(geluSlope{o.root}, in[0]))}
+func (o gelu) Grad(_ []*G.Node, y, dy *G.Node) []*G.Node {
+	return []*G.Node{Mul(dy, graph.Apply(geluSlope{}, graph.Output(y, 1), graph.Output(y, 2)))}
 }
 
+// Lower makes Φ = ½erf(u) + ½ where it is read, which no limit of HardSigmoid touches: each pass over a tensor takes as long as another.
 func (o gelu) Lower(e graph.Emitter, in []graph.Operand) []string {
 	x := in[0]
-	if e.Target().Fused {
+	if !e.Reads(1) && e.Target().Fused {
 		return []string{e.Emit("com.microsoft:Gelu", x.Shape, names(in))}
 	}
-	twice := emitScalar(e, "Add", emitErf(e, emitScalar(e, "Mul", x, 1/o.root)), 1)
-	y := graph.Operand{Name: e.Emit("Mul", x.Shape, []string{x.Name, twice.Name}), Shape: x.Shape}
+	u := emitScalar(e, "Mul", x, 1/o.root)
+	erf := graph.Operand{Name: e.Emit("Erf", x.Shape, []string{u.Name}), Shape: x.Shape}
+	if e.Reads(1) {
+		half := graph.Attr{Name: "beta", Value: float32(0.5)}
+		upto := e.Emit("HardSigmoid", x.Shape, []string{erf.Name}, graph.Attr{Name: "alpha", Value: float32(0.5)}, half)
+		return []string{e.Emit("Mul", x.Shape, []string{x.Name, upto}), u.Name, upto}
+	}
+	y := graph.Operand{Name: e.Emit("Mul", x.Shape, []string{x.Name, emitScalar(e, "Add", erf, 1).Name}), Shape: x.Shape}
 	return []string{emitScalar(e, "Mul", y, 0.5).Name}
 }
 
-// geluSlope is the derivative of Gelu, Φ(x) + xφ(x) with φ the density of the standard normal distribution. It has no
+// geluSlope is the derivative of Gelu, Φ(x) + xφ(x) with φ the density of the standard normal distribution, of x/√2 and Φ(x). It has no
 // gradient itself.
-type geluSlope struct{ root float64 }
+type geluSlope struct{}
 
 func (geluSlope) Name() string                         { return "GeluSlope" }
-func (geluSlope) Infer(in []graph.Shape) []graph.Shape { return in }
+func (geluSlope) Infer(in []graph.Shape) []graph.Shape { return in[:1] }
 
-func (o geluSlope) Eval(in []graph.Array) []graph.Array {
-	return []graph.Array{mapped(in[0], func(x float64) float64 {
-		u := x / o.root
-		return upto(u) + u*math.Exp(-u*u)/math.Sqrt(math.Pi)
-	})}
+func (geluSlope) Eval(in []graph.Array) []graph.Array {
+	u, upto := in[0], in[1]
+	slope := graph.Zeros(u.Shape)
+	for i, u := range u.F {
+		slope.F[i] = upto.F[i] + u*math.Exp(-u*u)/math.Sqrt(math.Pi)
+	}
+	return []graph.Array{slope}
 }
 
-// Lower makes, with u = x/√2, Φ = ½erf(u) + ½, which no limit of HardSigmoid touches, and xφ = u·exp(−u² − log√π): each pass over
-// the tensor takes as long as another, and there are eight.
-func (o geluSlope) Lower(e graph.Emitter, in []graph.Operand) []string {
-	s := in[0].Shape
-	u := emitScalar(e, "Mul", in[0], 1/o.root)
-	half := e.Emit("HardSigmoid", s, []string{emitErf(e, u).Name}, graph.Attr{Name: "alpha", Value: float32(0.5)}, graph.Attr{Name: "beta", Value: float32(0.5)})
-	square := e.Emit("Mul", s, []string{u.Name, u.Name})
+// Lower makes xφ = u·exp(−u² − log√π).
+func (geluSlope) Lower(e graph.Emitter, in []graph.Operand) []string {
+	u, upto, s := in[0].Name, in[1].Name, in[0].Shape
+	square := e.Emit("Mul", s, []string{u, u})
 	exponent := e.Emit("Sub", s, []string{e.Const(graph.Scalar(float32(-0.5 * math.Log(math.Pi)))), square})
-	at := e.Emit("Mul", s, []string{u.Name, e.Emit("Exp", s, []string{exponent})})
-	return []string{e.Emit("Add", s, []string{half, at})}
-}
-
-func emitErf(e graph.Emitter, x graph.Operand) graph.Operand {
-	return graph.Operand{Name: e.Emit("Erf", x.Shape, []string{x.Name}), Shape: x.Shape}
+	at := e.Emit("Mul", s, []string{u, e.Emit("Exp", s, []string{exponent})})
+	return []string{e.Emit("Add", s, []string{upto, at})}
 }
 
 // emitScalar is x and a constant under an operator.
