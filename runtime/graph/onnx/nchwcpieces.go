@@ -12,9 +12,9 @@ import (
 
 // pieces says where the pieces of a value lie, of as many elements as a block has.
 type pieces struct {
-	from []string // what has these pieces, and others
-	size int      // how many pieces all of from have
-	at   []int    // of each piece of the value, counted through from
+	from  []string // what has these pieces, and others
+	sizes []int    // how many pieces each of from has
+	at    []int    // of each piece of the value, counted through from
 }
 
 // maxMoves is how many operators a value is followed back through: where some read a value twice, paths double with each.
@@ -102,7 +102,7 @@ func (b *blocker) sliced(n *pb.NodeProto) (axis, from, to int) {
 }
 
 func whereMoved(from string, at []int) pieces {
-	return pieces{from: []string{from}, size: len(at), at: at}
+	return pieces{from: []string{from}, sizes: []int{len(at)}, at: at}
 }
 
 // picked are some of the pieces, or all, in another order.
@@ -117,19 +117,23 @@ func (p pieces) picked(order []int) pieces {
 
 // inOrder reports whether the pieces are all that a value has, as they lie.
 func (p pieces) inOrder() bool {
-	return len(p.from) == 1 && len(p.at) == p.size && slices.IsSorted(p.at)
+	return len(p.from) == 1 && len(p.at) == p.sizes[0] && slices.IsSorted(p.at)
 }
 
 // piecesBeside are those of what a Concat joins.
 func (b *blocker) piecesBeside(n *pb.NodeProto, moves *int) pieces {
 	var all pieces
+	size := 0
 	parts := make([][]int, len(n.Input)) // of each input, those that are still to be taken
 	for i, v := range n.Input {
 		p := b.piecesWithin(v, moves)
 		for _, at := range p.at {
-			parts[i] = append(parts[i], all.size+at)
+			parts[i] = append(parts[i], size+at)
 		}
-		all.from, all.size = append(all.from, p.from...), all.size+p.size
+		all.from, all.sizes = append(all.from, p.from...), append(all.sizes, p.sizes...)
+		for _, n := range p.sizes {
+			size += n
+		}
 	}
 	axis := int(intAttribute(n, "axis", 0))
 	for range b.inPieces(n.Input[0])[:axis].Size() {
@@ -174,6 +178,49 @@ func (b *blocker) inPieces(v string) graph.Shape {
 	s := b.shapes[v].Clone()
 	s[len(s)-1] /= b.block
 	return s
+}
+
+// inTurns splits the pieces of several values, all that they have, into those of each, where so many times a run of the first value's
+// comes before a run of the second's, and so on; nil where they lie otherwise.
+func (p pieces) inTurns(turns int) []pieces {
+	parts, at := make([]pieces, len(p.from)), p.at
+	for range turns {
+		start := 0
+		for i, size := range p.sizes {
+			run := size / turns
+			if run > len(at) || slices.Min(at[:run]) < start || slices.Max(at[:run]) >= start+size {
+				return nil
+			}
+			for _, k := range at[:run] {
+				parts[i].at = append(parts[i].at, k-start)
+			}
+			at, start = at[run:], start+size
+		}
+	}
+	if len(at) > 0 {
+		return nil
+	}
+	for i := range parts {
+		parts[i].from, parts[i].sizes = p.from[i:i+1], p.sizes[i:i+1]
+	}
+	return parts
+}
+
+// imageOfPieces writes pieces as an image [N,C,H,W] in blocks. Where its channels are those of several values after one another, each
+// value's pieces are put in order by themselves, while a cache holds them, and then joined.
+func (b *blocker) imageOfPieces(p pieces, s graph.Shape) string {
+	places := s[2] * s[3]
+	cut := func(size int) bool { return size == 0 || size%(s[0]*places) > 0 }
+	if len(p.from) > 1 && !slices.ContainsFunc(p.sizes, cut) {
+		if parts := p.inTurns(s[0]); parts != nil {
+			var list []string
+			for _, part := range parts {
+				list = append(list, b.reshape(b.gathered(part), s[0], len(part.at)/s[0]/places*b.block, s[2], s[3]))
+			}
+			return b.add("Concat", "", list, whole("axis", 1))
+		}
+	}
+	return b.reshape(b.gathered(p), s...)
 }
 
 // gathered writes pieces, one in each row.

@@ -124,7 +124,7 @@ func (b *blocker) rowsInBlocks(v string, values int) []string {
 		all = b.add("ReorderInput", nchwcDomain, []string{b.reshape(v, s[0], s[2], s[3], s[1])}, whole("channels_last", 1))
 	} else {
 		order := permutation([]int{s[0], s[2] * s[3], s[1] / b.block}, 0, 2, 1)
-		all = b.reshape(b.gathered(p.picked(order)), s...)
+		all = b.imageOfPieces(p.picked(order), s)
 	}
 	return b.split(all, 0, s[0], values)
 }
