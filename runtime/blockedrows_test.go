@@ -39,6 +39,10 @@ func TestRowsInBlocksAgreeWithTheTape(t *testing.T) {
 		{"perceptron in a residual block", 1, func(n *net, x *G.Node) *G.Node {
 			return op.Add(x, n.dense(op.Tanh(n.dense(x, wide)), narrow))
 		}, true},
+		{"perceptron of a layer norm", 1, func(n *net, x *G.Node) *G.Node {
+			y := op.LayerNormGemm(x, n.input(1, 0.5, narrow), n.input(0, 1, narrow), n.weights(x, wide), n.input(0, 1, wide), 1e-5)
+			return op.Add(x, n.dense(op.Gelu(y), narrow))
+		}, true},
 		{"relu", 1000, func(n *net, x *G.Node) *G.Node { return n.dense(n.relu(n.dense(x, wide)), narrow) }, true},
 		{"wide values that are scaled by others", 1, func(n *net, x *G.Node) *G.Node {
 			return n.dense(op.Mul(n.dense(x, wide), n.input(1, 1, samples*tokens, wide)), narrow)
@@ -147,6 +151,18 @@ func TestRowsInBlocksAgreeWithTheTape(t *testing.T) {
 			moved := op.Transpose(op.Reshape(op.Tanh(x), samples, 2, tokens/2, narrow), 0, 2, 1, 3)
 			y := op.Concat(1, op.Reshape(moved, samples*tokens, narrow), x, op.Neg(x), op.Mul(x, x))
 			return n.dense(y, narrow)
+		}, true},
+		{"rows of two widths beside one another", 1, func(n *net, x *G.Node) *G.Node {
+			return n.dense(op.Concat(1, op.Tanh(x), n.input(0, 1, samples*tokens, 3*narrow)), narrow)
+		}, true},
+		{"some columns beside all of others", 1, func(n *net, x *G.Node) *G.Node {
+			some := op.Slice(n.input(0, 1, samples*tokens, 2*narrow), op.Range{Axis: 1, From: narrow / 2, To: 3 * narrow / 2})
+			return op.Add(x, n.dense(op.Concat(1, some, n.input(0, 1, samples*tokens, 3*narrow)), narrow))
+		}, true},
+		{"heads of rows beside one another by turns", 1, func(n *net, x *G.Node) *G.Node {
+			head := func(y *G.Node) *G.Node { return op.Reshape(y, samples*tokens, 2, narrow/2) }
+			y := op.Concat(2, head(op.Tanh(x)), head(x), head(op.Neg(x)), head(op.Mul(x, x)))
+			return n.dense(op.Reshape(y, samples*tokens, wide), narrow)
 		}, true},
 		{"wide rows come in, narrow ones go out", 1, func(n *net, x *G.Node) *G.Node {
 			return op.Add(x, n.dense(n.input(0, 1, samples*tokens, wide), narrow))

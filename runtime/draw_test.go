@@ -163,6 +163,7 @@ var draws = map[string]func(d dice) op.Example{
 	"BatchNormalizationTraining": drawBatchNormTraining,
 	"GroupNormalization":         drawGroupNorm,
 	"InstanceNormalization":      drawInstanceNorm,
+	"LayerNormGemm":              drawLayerNormGemm,
 	"LayerNormalization":         drawLayerNorm,
 }
 

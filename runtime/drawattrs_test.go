@@ -330,6 +330,12 @@ func drawInstanceNorm(d dice) op.Example {
 		Build: func(in []*G.Node) *G.Node { return op.InstanceNorm(in[0], in[1], in[2], 1e-5) }}
 }
 
+func drawLayerNormGemm(d dice) op.Example {
+	rows, in, out := d.size(), d.size(), d.size()
+	return op.Example{In: []graph.Shape{{rows, in}, {in}, {in}, {out, in}, {out}},
+		Build: func(in []*G.Node) *G.Node { return op.LayerNormGemm(in[0], in[1], in[2], in[3], in[4], 1e-5) }}
+}
+
 // drawLayerNorm has a scale and a bias, a scale alone, or neither.
 func drawLayerNorm(d dice) op.Example {
 	x := d.shape(1, 4)

@@ -163,6 +163,10 @@ def table():
             (lambda x, w, b: F.instance_norm(x, None, None, w, b, eps=1e-5), [(2, 3, 4, 3), (3,), (3,)], {}),
             (lambda x, w, b: F.instance_norm(x, None, None, w, b, eps=1e-3), [(1, 2, 7), (2,), (2,)], {}),
         ],
+        "LayerNormGemm": [
+            (lambda x, g, h, w, b: F.linear(F.layer_norm(x, (8,), g, h, 1e-5), w, b), [(3, 8), (8,), (8,), (5, 8), (5,)], {}),
+            (lambda x, g, h, w, b: F.linear(F.layer_norm(x, (2,), g, h, 1e-2), w, b), [(1, 2), (2,), (2,), (3, 2), (3,)], {}),
+        ],
         "LayerNormalization": [
             (lambda x, w, b: F.layer_norm(x, (8,), w, b, 1e-5), [(2, 3, 8), (8,), (8,)], {}),
             (lambda x, w, b: F.layer_norm(x, (3, 5), w, b, 1e-6), [(1, 2, 3, 5), (3, 5), (3, 5)], {}),

@@ -224,6 +224,23 @@ func TestDenseLayerTakesEachRowOfAnyRank(t *testing.T) {
 	near(t, "y", evaluated(t, p), want)
 }
 
+func TestDenseLayerOfALayerNormIsOneOperatorWithIt(t *testing.T) {
+	p := build(t, graph.Training, graph.Shape{2, 3, 8}, func(g *graph.Graph, x *G.Node) *G.Node {
+		return nn.Linear{Name: "l", In: 8, Out: 4}.Apply(g, nn.LayerNorm{Name: "n", Features: 8}.Apply(g, x))
+	})
+	steps, err := p.Steps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ops []string
+	for _, s := range steps {
+		ops = append(ops, s.Op.Name())
+	}
+	if want := []string{"Reshape", "LayerNormGemm", "Reshape"}; !slices.Equal(ops, want) {
+		t.Errorf("it is %v, want %v", ops, want)
+	}
+}
+
 func TestPatchEmbeddingIsAConvolutionOfItsParameters(t *testing.T) {
 	input := graph.Shape{2, 3, 4, 6}
 	conv := nn.Conv{Name: "l", In: 3, Out: 5, Kernel: 2, Stride: 2, Bias: true}.Apply

@@ -194,9 +194,30 @@ func composite(row string, example int) bool {
 	return slices.Contains(composites, row) || row == "MatMul" && example >= 3 || row == "Pad" && example >= 2
 }
 
+func TestExportHasNothingForTheGradient(t *testing.T) {
+	for name, c := range map[string]struct {
+		want []string
+		f    func(w func(shape ...int) *G.Node, x *G.Node) *G.Node
+	}{
+		"LayerNormGemm": {[]string{"LayerNormalization", "Gemm"}, func(w func(shape ...int) *G.Node, x *G.Node) *G.Node {
+			return op.LayerNormGemm(x, w(4), w(4), w(3, 4), w(3), 1e-5)
+		}},
+		"Gelu": {[]string{"Mul", "Erf", "Add", "Mul", "Mul"}, func(_ func(shape ...int) *G.Node, x *G.Node) *G.Node { return op.Gelu(x) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, _ := lowered(t, built(t, graph.Inference, func(g *graph.Graph) {
+				g.Output("y", c.f(weigh(g), g.Input("x", graph.Float32, 2, 4)))
+			}), onnx.Lowering{})
+			if got := nodeOps(decoded(t, m)); !slices.Equal(got, c.want) {
+				t.Errorf("lowers to %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
 var composites = []string{
 	"And", "BatchNormalizationTraining", "Cast", "DepthToSpace", "Dropout", "Einsum", "Equal", "ExpandBatch", "Gelu", "GlobalMaxPool",
-	"Greater", "GreaterOrEqual", "GroupNormalization", "InstanceNormalization", "Less", "LessOrEqual", "LpNormalization",
+	"Greater", "GreaterOrEqual", "GroupNormalization", "InstanceNormalization", "LayerNormGemm", "Less", "LessOrEqual", "LpNormalization",
 	"Mean", "Mish", "Not", "Or", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMin",
 	"ReduceSumSquare", "SpaceToDepth", "Split", "Sum", "Where",
 }
