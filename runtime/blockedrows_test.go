@@ -43,6 +43,10 @@ func TestRowsInBlocksAgreeWithTheTape(t *testing.T) {
 			y := op.LayerNormGemm(x, n.input(1, 0.5, narrow), n.input(0, 1, narrow), n.weights(x, wide), n.input(0, 1, wide), 1e-5)
 			return op.Add(x, n.dense(op.Gelu(y), narrow))
 		}, true},
+		{"perceptron of a layer norm, by weights that are turned", 1, func(n *net, x *G.Node) *G.Node {
+			y := op.LayerNormMatMul(x, n.input(1, 0.5, narrow), n.input(0, 1, narrow), n.input(0, 0.1, narrow, wide), n.input(0, 1, wide), 1e-5)
+			return op.Add(x, n.dense(op.Gelu(y), narrow))
+		}, true},
 		{"relu", 1000, func(n *net, x *G.Node) *G.Node { return n.dense(n.relu(n.dense(x, wide)), narrow) }, true},
 		{"wide values that are scaled by others", 1, func(n *net, x *G.Node) *G.Node {
 			return n.dense(op.Mul(n.dense(x, wide), n.input(1, 1, samples*tokens, wide)), narrow)

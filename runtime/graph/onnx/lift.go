@@ -38,7 +38,8 @@ type Network struct {
 	consts    map[string]graph.Array
 	attrs     []map[string]any // of each node
 	producers map[string]*pb.NodeProto
-	heads     []head // the last dense layers; none where the output is no dense layer's
+	reads     map[string]int // how often nodes read a tensor, or it is an output
+	heads     []head         // the last dense layers; none where the output is no dense layer's
 	lifting   Lifting
 }
 
@@ -60,12 +61,16 @@ func (m *Model) Lift(l Lifting) (*Network, error) {
 }
 
 func (m *Model) lift(l Lifting) (*Network, error) {
-	n := &Network{model: m, opset: m.Opset(), producers: m.producers(), weights: map[string]*weight{}, consts: map[string]graph.Array{}, lifting: l}
+	n := &Network{model: m, opset: m.Opset(), producers: m.producers(), reads: map[string]int{}, weights: map[string]*weight{}, consts: map[string]graph.Array{}, lifting: l}
 	read := map[string]bool{} // what nothing reads has no part in any cost
 	for _, node := range m.proto.Graph.Node {
+		reads(node, func(name string) { n.reads[name]++ })
 		if !is(node, "Identity") {
 			reads(node, func(name string) { read[name] = true })
 		}
+	}
+	for _, out := range m.proto.Graph.Output {
+		n.reads[out.GetName()]++
 	}
 	add := func(name string, v graph.Tensor) {
 		switch {

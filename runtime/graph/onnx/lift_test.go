@@ -1,6 +1,7 @@
 package onnx_test
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -95,6 +96,112 @@ func TestGeluIsOneOperator(t *testing.T) {
 					t.Errorf("it is %s", made.Name())
 				}
 			})
+		})
+	}
+}
+
+func TestDenseLayerOfALayerNormIsOneOperator(t *testing.T) {
+	weights := []*pb.TensorProto{
+		weight("scale", ramp(4, 0.5, 0.3), 4), weight("shift", ramp(4, -1, 0.7), 4), weight("w", ramp(12, -2, 0.4), 4, 3),
+		weight("turned", ramp(12, -2, 0.4), 3, 4), weight("b", ramp(3, 1, 0.1), 3), weight("row", ramp(3, 1, 0.1), 1, 3),
+		weight("each", ramp(12, -2, 0.4), 1, 4, 3), weight("scales", ramp(20, 1, 0.1), 5, 4),
+	}
+	norm := func(x string, attrs ...*pb.AttributeProto) *pb.NodeProto {
+		return node("LayerNormalization", "n", []string{x, "scale", "shift"}, attrs...)
+	}
+	product, sum := node("MatMul", "p", []string{"n", "w"}), node("Add", "y", []string{"p", "b"})
+	gemm := func(w string, attrs ...*pb.AttributeProto) *pb.NodeProto {
+		return node("Gemm", "y", []string{"n", w, "b"}, attrs...)
+	}
+	also := func(v string) *pb.NodeProto { return node("Neg", "also", []string{v}) }
+	row, rows, square := graph.Shape{2, 4}, graph.Shape{2, 5, 4}, graph.Shape{4, 4} // the last for no other batch
+	for _, c := range []struct {
+		name    string
+		x       graph.Shape
+		dropout float64
+		nodes   []*pb.NodeProto
+		one     bool
+	}{
+		{"product and bias", rows, 0, []*pb.NodeProto{norm("x"), product, sum}, true},
+		{"bias and product", row, 0, []*pb.NodeProto{norm("x"), product, node("Add", "y", []string{"b", "p"})}, true},
+		{"Gemm", row, 0, []*pb.NodeProto{norm("x"), gemm("w")}, true},
+		{"Gemm of weights that are turned", row, 0, []*pb.NodeProto{norm("x"), gemm("turned", intAttr("transB", 1))}, true},
+		{"Gemm of twice", row, 0, []*pb.NodeProto{norm("x"), gemm("w", floatAttr("alpha", 2))}, false},
+		{"Gemm with twice the bias", row, 0, []*pb.NodeProto{norm("x"), gemm("w", floatAttr("beta", 2))}, false},
+		{"a bias of two axes", row, 0, []*pb.NodeProto{norm("x"), product, node("Add", "y", []string{"p", "row"})}, false},
+		{"norm of two axes", rows, 0, []*pb.NodeProto{node("LayerNormalization", "n", []string{"x", "scales"}, intAttr("axis", -2)), product, sum}, false},
+		{"norm without a bias", row, 0, []*pb.NodeProto{node("LayerNormalization", "n", []string{"x", "scale"}), product, sum}, false},
+		{"norm read elsewhere", rows, 0, []*pb.NodeProto{norm("x"), product, sum, also("n")}, false},
+		{"norm read elsewhere, of a Gemm", row, 0, []*pb.NodeProto{norm("x"), gemm("w"), also("n")}, false},
+		{"product read elsewhere", rows, 0, []*pb.NodeProto{norm("x"), product, sum, also("p")}, false},
+		{"dropout between", row, 0.5, []*pb.NodeProto{norm("x"), product, sum}, false},
+		{"Gemm of columns", square, 0, []*pb.NodeProto{norm("x"), gemm("w", intAttr("transA", 1))}, false},
+		{"product with some weights of each", rows, 0, []*pb.NodeProto{norm("x"), node("MatMul", "p", []string{"n", "each"}), sum}, false},
+		{"the batch second", rows, 0, []*pb.NodeProto{node("Transpose", "t", []string{"x"}, intsAttr("perm", 1, 0, 2)), norm("t"), product, sum}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dims := []any{"batch"}
+			for _, d := range c.x[1:] {
+				dims = append(dims, d)
+			}
+			if c.x.Equal(square) {
+				dims[0] = 4
+			}
+			lifted := func(nodes ...*pb.NodeProto) (y []float64, ops []string) {
+				outputs := []*pb.ValueInfoProto{info("y", "batch", 3)}
+				if nodes[len(nodes)-1].Output[0] == "also" {
+					outputs = append(outputs, info("also", "batch", 3))
+				}
+				n, err := parsed(t, modelProto([]*pb.ValueInfoProto{info("x", dims...)}, outputs, weights, nodes...)).Lift(onnx.Lifting{Dropout: c.dropout})
+				if err != nil {
+					t.Fatal(err)
+				}
+				p := built(t, graph.Inference, func(g *graph.Graph) {
+					g.Output("y", n.Build(g, map[string]*G.Node{"x": g.Input("x", graph.Float32, c.x...)})["y"])
+				})
+				store := &graph.Store{}
+				if err := p.Fill(store, 1); err != nil {
+					t.Fatal(err)
+				}
+				tape, err := graph.NewTape(p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer tape.Close()
+				out, err := tape.Run(map[string]graph.Tensor{"x": graph.Floats(ramp(c.x.Size(), -3, 0.17), c.x...)}, store)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, v := range out["y"].F {
+					y = append(y, float64(v))
+				}
+				steps, err := p.Steps()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range steps {
+					if s.Op != nil {
+						ops = append(ops, s.Op.Name())
+					}
+				}
+				return y, ops
+			}
+			y, ops := lifted(c.nodes...)
+			if slices.Contains(ops, "LayerNormGemm") != c.one {
+				t.Errorf("it is %v", ops)
+			}
+			if !c.one {
+				return
+			}
+			want, ops := lifted(append(c.nodes, also("n"))...)
+			if slices.Contains(ops, "LayerNormGemm") {
+				t.Fatalf("what is read elsewhere is %v", ops)
+			}
+			for i := range want {
+				if math.Abs(y[i]-want[i]) > 1e-6*math.Abs(want[i]) {
+					t.Fatalf("y is %v, want %v", y, want)
+				}
+			}
 		})
 	}
 }

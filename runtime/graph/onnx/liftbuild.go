@@ -134,6 +134,7 @@ func (l *lifter) node(n *pb.NodeProto, attrs map[string]any) {
 	if x, root := l.gelu(n); x != nil && graph.ShapeOf(x).Equal(graph.ShapeOf(out[0])) {
 		out[0] = op.GeluOver(x, root)
 	}
+	out[0] = l.normed(n, node, out[0])
 	switch {
 	case node.Op == "Dropout":
 		ratio := node.Float("ratio", 0.5)

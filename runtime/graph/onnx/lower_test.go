@@ -202,6 +202,9 @@ func TestExportHasNothingForTheGradient(t *testing.T) {
 		"LayerNormGemm": {[]string{"LayerNormalization", "Gemm"}, func(w func(shape ...int) *G.Node, x *G.Node) *G.Node {
 			return op.LayerNormGemm(x, w(4), w(4), w(3, 4), w(3), 1e-5)
 		}},
+		"LayerNormMatMul": {[]string{"LayerNormalization", "Gemm"}, func(w func(shape ...int) *G.Node, x *G.Node) *G.Node {
+			return op.LayerNormMatMul(x, w(4), w(4), w(4, 3), w(3), 1e-5)
+		}},
 		"Gelu": {[]string{"Mul", "Erf", "Add", "Mul", "Mul"}, func(_ func(shape ...int) *G.Node, x *G.Node) *G.Node { return op.Gelu(x) }},
 	} {
 		t.Run(name, func(t *testing.T) {

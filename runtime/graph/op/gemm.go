@@ -6,49 +6,70 @@ import (
 	"distill/runtime/graph"
 )
 
-// linear is x·wᵀ + b, a dense layer.
-type linear struct{ smooth }
+// linear is a dense layer: x·wᵀ + b with w [K,D], or x·w + b with w [D,K], turned.
+type linear struct {
+	smooth
+	turned bool
+}
 
 // Gemm is a dense layer, x·wᵀ + b: x [N,D], w [K,D] and b [K] give [N,K].
 func Gemm(x, w, b *G.Node) *G.Node { return graph.Apply(linear{}, x, w, b) }
 
 func (linear) Name() string { return "Gemm" }
 
-func (linear) Infer(in []graph.Shape) []graph.Shape {
+// axes are those of w: of what x has, and of what comes out.
+func (o linear) axes() (in, out int) {
+	if o.turned {
+		return 0, 1
+	}
+	return 1, 0
+}
+
+func (o linear) Infer(in []graph.Shape) []graph.Shape {
 	arity("Gemm", in, 3)
 	rank("Gemm", in, 0, 2)
 	rank("Gemm", in, 1, 2)
-	if in[0][1] != in[1][1] || !in[2].Equal(graph.Shape{in[1][0]}) {
-		graph.Fail("Gemm", in, "x [N,D] needs w [K,D] and b [K]")
+	d, k := o.axes()
+	if in[0][1] != in[1][d] || !in[2].Equal(graph.Shape{in[1][k]}) {
+		graph.Fail("Gemm", in, "x [N,D] needs w [K,D], or [D,K] turned, and b [K]")
 	}
-	return one(graph.Shape{in[0][0], in[1][0]})
+	return one(graph.Shape{in[0][0], in[1][k]})
 }
 
-func (linear) Eval(in []graph.Array) []graph.Array {
+func (o linear) Eval(in []graph.Array) []graph.Array {
 	x, w, b := in[0], in[1], in[2]
-	n, d, k := x.Shape[0], x.Shape[1], w.Shape[0]
+	n, d, k := x.Shape[0], x.Shape[1], b.Shape[0]
 	y := graph.Zeros(graph.Shape{n, k})
 	for i := range n {
 		copy(y.F[i*k:], b.F)
 	}
-	gemm(false, true, n, k, d, x.F, w.F, 1, y.F)
+	gemm(false, !o.turned, n, k, d, x.F, w.F, 1, y.F)
 	return []graph.Array{y}
 }
 
-func (linear) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
-	return []*G.Node{MatMul(dy, in[1]), MatMulT(dy, in[0], true, false), ReduceSum(dy, []int{0}, false)}
+func (o linear) Grad(in []*G.Node, _, dy *G.Node) []*G.Node {
+	return []*G.Node{o.gradX(dy, in[1]), o.gradW(dy, in[0]), ReduceSum(dy, []int{0}, false)}
+}
+
+func (o linear) gradX(dy, w *G.Node) *G.Node { return MatMulT(dy, w, false, o.turned) }
+
+func (o linear) gradW(dy, x *G.Node) *G.Node {
+	if o.turned {
+		return MatMulT(x, dy, true, false)
+	}
+	return MatMulT(dy, x, true, false)
 }
 
 // Lower adds the bias of a large product apart: a Gemm first fills its output with it, which one thread does while the others wait.
-func (linear) Lower(e graph.Emitter, in []graph.Operand) []string {
-	out := graph.Shape{in[0].Shape[0], in[1].Shape[0]}
-	if op := inBlocks(e.Target(), in[0].Shape, in[1].Shape, false, true); op != "" {
-		return []string{e.Emit(graph.BlockedDomain+":"+op, out, names(in), graph.Attr{Name: "transB", Value: 1})}
+func (o linear) Lower(e graph.Emitter, in []graph.Operand) []string {
+	out, turn := o.Infer([]graph.Shape{in[0].Shape, in[1].Shape, in[2].Shape})[0], graph.Attr{Name: "transB", Value: flag(!o.turned)}
+	if op := inBlocks(e.Target(), in[0].Shape, in[1].Shape, false, !o.turned); op != "" {
+		return []string{e.Emit(graph.BlockedDomain+":"+op, out, names(in), turn)}
 	}
 	if e.Target().Fused && out.Size() >= largeMatrix {
-		return []string{e.Emit("Add", out, []string{emitFused(e, out, in[0].Name, in[1].Name, false, true), in[2].Name})}
+		return []string{e.Emit("Add", out, []string{emitFused(e, out, in[0].Name, in[1].Name, false, !o.turned), in[2].Name})}
 	}
-	return []string{e.Emit("Gemm", out, names(in), graph.Attr{Name: "transB", Value: 1})}
+	return []string{e.Emit("Gemm", out, names(in), turn)}
 }
 
 // liftGemm reads alpha·A·B + beta·C. A dense layer as PyTorch writes it is a Gemm again; anything else is made of its parts.
