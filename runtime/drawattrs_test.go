@@ -331,12 +331,13 @@ func drawInstanceNorm(d dice) op.Example {
 }
 
 func drawLayerNormGemm(d dice) op.Example {
-	rows, in, out := d.size(), d.size(), d.size()
+	x, out := d.shape(2, 4), d.size()
+	in := x[len(x)-1]
 	apply, w := op.LayerNormGemm, graph.Shape{out, in}
 	if d.chance(0.5) {
 		apply, w = op.LayerNormMatMul, graph.Shape{in, out}
 	}
-	return op.Example{In: []graph.Shape{{rows, in}, {in}, {in}, w, {out}},
+	return op.Example{In: []graph.Shape{x, {in}, {in}, w, {out}},
 		Build: func(in []*G.Node) *G.Node { return apply(in[0], in[1], in[2], in[3], in[4], 1e-5) }}
 }
 

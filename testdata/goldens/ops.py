@@ -166,7 +166,7 @@ def table():
         "LayerNormGemm": [
             (lambda x, g, h, w, b: F.linear(F.layer_norm(x, (8,), g, h, 1e-5), w, b), [(3, 8), (8,), (8,), (5, 8), (5,)], {}),
             (lambda x, g, h, w, b: F.linear(F.layer_norm(x, (2,), g, h, 1e-2), w, b), [(1, 2), (2,), (2,), (3, 2), (3,)], {}),
-            (lambda x, g, h, w, b: F.layer_norm(x, (8,), g, h, 1e-5) @ w + b, [(3, 8), (8,), (8,), (8, 5), (5,)], {}),
+            (lambda x, g, h, w, b: F.layer_norm(x, (8,), g, h, 1e-5) @ w + b, [(2, 3, 8), (8,), (8,), (8, 5), (5,)], {}),
         ],
         "LayerNormalization": [
             (lambda x, w, b: F.layer_norm(x, (8,), w, b, 1e-5), [(2, 3, 8), (8,), (8,)], {}),

@@ -27,15 +27,14 @@ func (l Linear) Apply(g *graph.Graph, x *G.Node) *G.Node {
 // and for the weight's gradient, where a batched product would sum one for each image. A layer norm is part of it: what else reads x
 // has a norm of its own.
 func dense(x, w, b *G.Node) *G.Node {
-	product := op.Gemm
 	if of, scale, bias, eps, ok := op.LayerNormed(x); ok {
-		x, product = of, func(x, w, b *G.Node) *G.Node { return op.LayerNormGemm(x, scale, bias, w, b, eps) }
+		return op.LayerNormGemm(of, scale, bias, w, b, eps)
 	}
 	s := graph.ShapeOf(x)
 	if len(s) <= 2 {
-		return product(x, w, b)
+		return op.Gemm(x, w, b)
 	}
 	last := len(s) - 1
-	rows := product(op.Reshape(x, -1, s[last]), w, b)
+	rows := op.Gemm(op.Reshape(x, -1, s[last]), w, b)
 	return op.Reshape(rows, slices.Concat([]int{-1}, s[1:last], []int{graph.ShapeOf(w)[0]})...)
 }

@@ -104,6 +104,7 @@ func TestDenseLayerOfALayerNormIsOneOperator(t *testing.T) {
 	weights := []*pb.TensorProto{
 		weight("scale", ramp(4, 0.5, 0.3), 4), weight("shift", ramp(4, -1, 0.7), 4), weight("w", ramp(12, -2, 0.4), 4, 3),
 		weight("turned", ramp(12, -2, 0.4), 3, 4), weight("b", ramp(3, 1, 0.1), 3), weight("row", ramp(3, 1, 0.1), 1, 3),
+		weight("quadratic", ramp(16, -2, 0.4), 4, 4), weight("wide", ramp(4, 1, 0.1), 4), weight("column", ramp(4, 1, 0.1), 4, 1),
 		weight("each", ramp(12, -2, 0.4), 1, 4, 3), weight("scales", ramp(20, 1, 0.1), 5, 4),
 	}
 	norm := func(x string, attrs ...*pb.AttributeProto) *pb.NodeProto {
@@ -135,9 +136,14 @@ func TestDenseLayerOfALayerNormIsOneOperator(t *testing.T) {
 		{"norm read elsewhere, of a Gemm", row, 0, []*pb.NodeProto{norm("x"), gemm("w"), also("n")}, false},
 		{"product read elsewhere", rows, 0, []*pb.NodeProto{norm("x"), product, sum, also("p")}, false},
 		{"dropout between", row, 0.5, []*pb.NodeProto{norm("x"), product, sum}, false},
+		{"an attribute of another operator", square, 0, []*pb.NodeProto{
+			norm("x"), node("MatMul", "p", []string{"n", "quadratic"}), node("Add", "y", []string{"p", "wide"}, intAttr("transB", 1))}, true},
+		{"a bias wider than the product", row, 0, []*pb.NodeProto{norm("x"), node("MatMul", "p", []string{"n", "column"}), sum}, false},
+		{"weights that are computed", row, 0, []*pb.NodeProto{
+			node("Transpose", "t", []string{"turned"}), norm("x"), node("MatMul", "p", []string{"n", "t"}), sum}, false},
 		{"Gemm of columns", square, 0, []*pb.NodeProto{norm("x"), gemm("w", intAttr("transA", 1))}, false},
 		{"product with some weights of each", rows, 0, []*pb.NodeProto{norm("x"), node("MatMul", "p", []string{"n", "each"}), sum}, false},
-		{"the batch second", rows, 0, []*pb.NodeProto{node("Transpose", "t", []string{"x"}, intsAttr("perm", 1, 0, 2)), norm("t"), product, sum}, false},
+		{"the batch second", rows, 0, []*pb.NodeProto{node("Transpose", "t", []string{"x"}, intsAttr("perm", 1, 0, 2)), norm("t"), product, sum}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dims := []any{"batch"}

@@ -9,7 +9,7 @@ import (
 )
 
 // gelu finds the x of which a product is GELU, ½·x·(1 + erf(x/√2)) in any order, and √2 as the file has rounded it: before opset 20
-// exporters write it so. As one operator it keeps x alone for its gradient. x is nil where the product is another.
+// exporters write it so. x is nil where the product is another.
 func (l *lifter) gelu(n *pb.NodeProto) (x *G.Node, root float64) {
 	if !is(n, "Mul") || len(n.Input) != 2 {
 		return nil, 0

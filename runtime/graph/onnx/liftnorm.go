@@ -1,8 +1,6 @@
 package onnx
 
 import (
-	"slices"
-
 	G "gorgonia.org/gorgonia"
 
 	pb "distill/internal/onnxpb"
@@ -10,29 +8,28 @@ import (
 	"distill/runtime/graph/op"
 )
 
-// normed makes one operator of a dense layer and the layer norm before it, of x [..,D]; y is what the node gives by itself. That is left
-// where something else reads what lies between, or drops some of it, and where another size than the first depends on the batch.
+// normed makes one operator of a dense layer by stored weights and the layer norm before it; y is what the node gives by itself. That is
+// left where other nodes read the norm, too, which each would then do again, or where some of it is dropped.
 func (l *lifter) normed(n *pb.NodeProto, node *op.Node, y *G.Node) *G.Node {
 	dense, b := l.dense(n, node)
-	if dense == nil || l.network.lifting.Dropout > 0 && l.network.isHead(dense) {
+	if dense == nil || l.network.reads[dense.Input[0]] != 1 || l.network.lifting.Dropout > 0 && l.network.isHead(dense) {
 		return y
 	}
 	x, weight, bias := l.values[dense.Input[0]].Tensor, l.values[dense.Input[1]].Tensor, l.values[b].Tensor
-	if l.network.reads[dense.Input[0]] != 1 || x == nil || weight == nil || bias == nil {
+	if x == nil || weight == nil || bias == nil {
 		return y
+	}
+	apply, outputs := op.LayerNormMatMul, 1
+	if dense == n && node.Int("transB", 0) == 1 {
+		apply, outputs = op.LayerNormGemm, 0
 	}
 	of, scale, shift, eps, ok := op.LayerNormed(x)
-	s := graph.ShapeOf(y)
-	last := len(s) - 1
-	if !ok || len(graph.ShapeOf(weight)) != 2 || !graph.ShapeOf(bias).Equal(s[last:]) || node.Other != nil && !slices.Equal(s[1:], node.Other[1:]) {
+	made, _ := graph.Made(weight)
+	s := graph.ShapeOf(weight)
+	if !ok || made != nil || len(s) != 2 || len(graph.ShapeOf(of)) < 2 || !graph.ShapeOf(bias).Equal(graph.Shape{s[outputs]}) {
 		return y
 	}
-	apply := op.LayerNormGemm
-	if node.Int("transB", 0) == 0 {
-		apply = op.LayerNormMatMul
-	}
-	rows := apply(op.Reshape(of, -1, graph.ShapeOf(of)[last]), scale, shift, weight, bias, eps)
-	return op.Reshape(rows, append([]int{-1}, s[1:]...)...)
+	return apply(of, scale, shift, weight, bias, eps)
 }
 
 // dense finds the dense layer that ends in a node: a Gemm as PyTorch writes it, or a MatMul to which an Add brings the bias, which is

@@ -202,7 +202,10 @@ func TestExportHasNothingForTheGradient(t *testing.T) {
 		"LayerNormGemm": {[]string{"LayerNormalization", "Gemm"}, func(w func(shape ...int) *G.Node, x *G.Node) *G.Node {
 			return op.LayerNormGemm(x, w(4), w(4), w(3, 4), w(3), 1e-5)
 		}},
-		"LayerNormMatMul": {[]string{"LayerNormalization", "Gemm"}, func(w func(shape ...int) *G.Node, x *G.Node) *G.Node {
+		"LayerNormGemm of three axes": {[]string{"Reshape", "LayerNormalization", "Reshape", "Gemm", "Reshape"}, func(w func(shape ...int) *G.Node, x *G.Node) *G.Node {
+			return op.LayerNormGemm(op.Reshape(x, 1, 2, 4), w(4), w(4), w(3, 4), w(3), 1e-5)
+		}},
+		"LayerNormMatMul": {[]string{"LayerNormalization", "MatMul", "Add"}, func(w func(shape ...int) *G.Node, x *G.Node) *G.Node {
 			return op.LayerNormMatMul(x, w(4), w(4), w(4, 3), w(3), 1e-5)
 		}},
 		"Gelu": {[]string{"Mul", "Erf", "Add", "Mul", "Mul"}, func(_ func(shape ...int) *G.Node, x *G.Node) *G.Node { return op.Gelu(x) }},
@@ -239,8 +242,13 @@ func TestCompositeHoldsNoBatchSize(t *testing.T) {
 		"Expand":          func(x *G.Node) *G.Node { return op.Expand(op.ReduceMean(x, []int{1, 2}, true), graph.ShapeOf(x)) },
 		"Pad":             func(x *G.Node) *G.Node { return op.PadFrom(x, "reflect", []int{0, 0, 1, 1}, []int{0, 0, 1, 1}) },
 		"ReduceLogSumExp": func(x *G.Node) *G.Node { return op.ReduceLogSumExp(x, []int{1, 3}, false) },
-		"Split":           func(x *G.Node) *G.Node { return op.Split(x, 1, 1, 3)[1] },
-		"Where":           func(x *G.Node) *G.Node { return op.Where(op.Greater(x, op.Scalar(x, 0)), x, op.Scalar(x, 0)) },
+		"LayerNormGemm": func(x *G.Node) *G.Node {
+			two := graph.Const(x, graph.Array{Shape: graph.Shape{2}, F: []float64{1, 2}})
+			w := graph.Const(x, graph.Array{Shape: graph.Shape{2, 2}, F: []float64{1, 2, 3, 4}})
+			return op.LayerNormMatMul(op.LayerNormGemm(x, two, two, w, two, 1e-5), two, two, w, two, 1e-5)
+		},
+		"Split": func(x *G.Node) *G.Node { return op.Split(x, 1, 1, 3)[1] },
+		"Where": func(x *G.Node) *G.Node { return op.Where(op.Greater(x, op.Scalar(x, 0)), x, op.Scalar(x, 0)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			export := func(batch int) []byte {

@@ -204,7 +204,7 @@ func (b *blocker) elementwiseRows(n *pb.NodeProto) bool {
 	return b.inRows(n.Output[0], list)
 }
 
-// rowsMatMul writes x·w, or x·wᵀ + bias.
+// rowsMatMul writes x·w or x·wᵀ, with a bias if there is one.
 func (b *blocker) rowsMatMul(n *pb.NodeProto) {
 	x, w, y := n.Input[0], n.Input[1], n.Output[0]
 	in, co := b.shapes[x][1], b.shapes[y][1]

@@ -10,20 +10,20 @@ import (
 
 // normGemm is a dense layer of a layer norm. With x̂ the rows less their means over their deviations, (x̂·scale + bias)·wᵀ + b is
 // x̂·(w·scale)ᵀ + (w·bias + b): the gradients of scale and bias are then sums over w instead of the rows, x̂ needs no second pass over x,
-// and dx no mean to be taken off where it is taken off w. The outputs after the first are x̂ [R,D], 1/√(variance + eps) [R,1] and
-// w·scale [K,D].
+// and dx no mean to be taken off where it is taken off w. The outputs after the first are, for the R rows of x [..,D], x̂ [R,D],
+// 1/√(variance + eps) [R,1] and w·scale [K,D].
 type normGemm struct {
 	linear
 	eps float64
 }
 
-// LayerNormGemm is Gemm(LayerNorm(x, scale, bias, -1, eps), w, b), in fewer passes over the rows with its gradient than the two have:
-// x [R,D], scale [D], bias [D], w [K,D] and b [K] give [R,K].
+// LayerNormGemm is LayerNorm(x, scale, bias, -1, eps)·wᵀ + b, in fewer passes over the rows with its gradient than the two have:
+// x [..,D], scale [D], bias [D], w [K,D] and b [K] give [..,K]. Exported, it is the two, rows of more than two axes one matrix between.
 func LayerNormGemm(x, scale, bias, w, b *G.Node, eps float64) *G.Node {
 	return graph.Apply(normGemm{eps: eps}, x, scale, bias, w, b)
 }
 
-// LayerNormMatMul is LayerNormGemm with w [D,K].
+// LayerNormMatMul is LayerNormGemm with w [D,K]. Exported, it is a layer norm, a MatMul and an Add.
 func LayerNormMatMul(x, scale, bias, w, b *G.Node, eps float64) *G.Node {
 	return graph.Apply(normGemm{linear{turned: true}, eps}, x, scale, bias, w, b)
 }
@@ -42,17 +42,33 @@ func (normGemm) Name() string { return "LayerNormGemm" }
 
 func (o normGemm) norm() layerNorm { return layerNorm{axis: 1, eps: o.eps} }
 
+// rows is the shape of x [..,D] as one matrix.
+func (normGemm) rows(x graph.Shape) graph.Shape {
+	last := len(x) - 1
+	return graph.Shape{x[:last].Size(), x[last]}
+}
+
 func (o normGemm) Infer(in []graph.Shape) []graph.Shape {
 	arity(o.Name(), in, 5)
 	x, w := in[0], in[3]
-	y := o.linear.Infer([]graph.Shape{x, w, in[4]})[0]
-	return []graph.Shape{y, x, o.norm().Infer(in[:3])[1], w}
+	if len(x) < 2 {
+		graph.Fail(o.Name(), in, "x must be [..,D]")
+	}
+	rows := o.rows(x)
+	y := o.linear.Infer([]graph.Shape{rows, w, in[4]})[0]
+	of := o.norm().Infer([]graph.Shape{rows, in[1], in[2]})
+	return []graph.Shape{append(x[:len(x)-1].Clone(), y[1]), rows, of[1], w}
 }
 
 func (o normGemm) Eval(in []graph.Array) []graph.Array {
-	x, scale, w := in[0], in[1], in[3]
-	normed, unit := o.norm().Eval(in[:3]), o.norm().Eval([]graph.Array{x, filled(scale.Shape, 1)})
+	shapes := []graph.Shape{}
+	for _, a := range in {
+		shapes = append(shapes, a.Shape)
+	}
+	x, scale, w := graph.Array{Shape: o.rows(in[0].Shape), F: in[0].F}, in[1], in[3]
+	normed, unit := o.norm().Eval([]graph.Array{x, scale, in[2]}), o.norm().Eval([]graph.Array{x, filled(scale.Shape, 1)})
 	y := o.linear.Eval([]graph.Array{normed[0], w, in[4]})[0]
+	y.Shape = o.Infer(shapes)[0]
 	scaled := mul().Eval([]graph.Array{w, {Shape: o.along(scale.Shape[0]), F: scale.F}})[0]
 	return []graph.Array{y, unit[0], unit[2], scaled}
 }
@@ -73,28 +89,47 @@ func (o normGemm) Grad(in []*G.Node, y, dy *G.Node) []*G.Node {
 	scale, bias, w := in[1], in[2], in[3]
 	unit, inv, scaled := graph.Output(y, 1), graph.Output(y, 2), graph.Output(y, 3)
 	columns, outputs := o.axes()
+	dy = Reshape(dy, -1, in[4].Shape()[0])
 	g := o.gradX(dy, Sub(scaled, ReduceMean(scaled, []int{columns}, true)))
 	dx := Mul(inv, Sub(g, Mul(unit, ReduceMean(Mul(g, unit), []int{1}, true))))
 	d, db := o.gradW(dy, unit), ReduceSum(dy, []int{0}, false)
 	dw := Add(Mul(d, Reshape(scale, o.along(scale.Shape()[0])...)), o.gradW(Reshape(db, 1, -1), Reshape(bias, 1, -1)))
 	dscale := ReduceSum(Mul(d, w), []int{outputs}, false)
 	dbias := Reshape(o.gradX(Reshape(db, 1, -1), w), -1)
-	return []*G.Node{dx, dscale, dbias, dw, db}
+	return []*G.Node{Reshape(dx, graph.ShapeOf(in[0])...), dscale, dbias, dw, db}
 }
 
-// Lower emits the two operators, with scale and bias in the weights where there is a gradient.
+// Lower emits the operators as they are; but for a gradient those of one matrix, with scale and bias in the weights.
 func (o normGemm) Lower(e graph.Emitter, in []graph.Operand) []string {
 	x, scale, bias, w, b := in[0], in[1], in[2], in[3], in[4]
-	if !e.Reads(1) {
-		normed := o.norm().Lower(e, in[:3])[0]
-		return o.linear.Lower(e, []graph.Operand{{Name: normed, Shape: x.Shape}, w, b})
+	rows, last, k := o.rows(x.Shape), len(x.Shape)-1, b.Shape[0]
+	out := append(x.Shape[:last].Clone(), k)
+	matrix := func(x string) graph.Operand {
+		if last > 1 {
+			x = emitReshape(e, x, rows, []int{-1, rows[1]})
+		}
+		return graph.Operand{Name: x, Shape: rows}
 	}
-	d := scale.Shape[0]
-	ones := e.Const(graph.Floats(slices.Repeat([]float32{1}, d), d))
-	of := o.norm().Lower(e, []graph.Operand{x, {Name: ones, Shape: scale.Shape}})
-	scaled := e.Emit("Mul", w.Shape, []string{w.Name, emitReshape(e, scale.Name, o.along(d), nil)})
-	row := graph.Operand{Name: emitReshape(e, bias.Name, graph.Shape{1, d}, nil), Shape: graph.Shape{1, d}}
+	dense := func(x, w, b graph.Operand) string {
+		y := o.linear.Lower(e, []graph.Operand{x, w, b})[0]
+		if last > 1 {
+			y = emitReshape(e, y, out, append([]int{-1}, out[1:]...))
+		}
+		return y
+	}
+	if !e.Reads(1) {
+		normed := layerNorm{axis: last, eps: o.eps}.Lower(e, in[:3])[0]
+		if o.turned {
+			y := matmul{}.Lower(e, []graph.Operand{{Name: normed, Shape: x.Shape}, w})[0]
+			return []string{e.Emit("Add", out, []string{y, b.Name})}
+		}
+		return []string{dense(matrix(normed), w, b)}
+	}
+	ones := e.Const(graph.Floats(slices.Repeat([]float32{1}, rows[1]), rows[1]))
+	of := o.norm().Lower(e, []graph.Operand{matrix(x.Name), {Name: ones, Shape: scale.Shape}})
+	scaled := e.Emit("Mul", w.Shape, []string{w.Name, emitReshape(e, scale.Name, o.along(rows[1]), nil)})
+	row := graph.Operand{Name: emitReshape(e, bias.Name, graph.Shape{1, rows[1]}, nil), Shape: graph.Shape{1, rows[1]}}
 	shifted := emitReshape(e, o.linear.Lower(e, []graph.Operand{row, w, b})[0], b.Shape, nil)
-	y := o.linear.Lower(e, []graph.Operand{{Name: of[0], Shape: x.Shape}, {Name: scaled, Shape: w.Shape}, {Name: shifted, Shape: b.Shape}})
-	return []string{y[0], of[0], of[2], scaled}
+	y := dense(graph.Operand{Name: of[0], Shape: rows}, graph.Operand{Name: scaled, Shape: w.Shape}, graph.Operand{Name: shifted, Shape: b.Shape})
+	return []string{y, of[0], of[2], scaled}
 }

@@ -290,7 +290,7 @@ var Table = []Row{
 		ex(func(in []*G.Node) *G.Node { return LayerNormGemm(in[0], in[1], in[2], in[3], in[4], 1e-2) },
 			graph.Shape{1, 2}, graph.Shape{2}, graph.Shape{2}, graph.Shape{3, 2}, graph.Shape{3}),
 		ex(func(in []*G.Node) *G.Node { return LayerNormMatMul(in[0], in[1], in[2], in[3], in[4], 1e-5) },
-			graph.Shape{3, 8}, graph.Shape{8}, graph.Shape{8}, graph.Shape{8, 5}, graph.Shape{5}),
+			graph.Shape{2, 3, 8}, graph.Shape{8}, graph.Shape{8}, graph.Shape{8, 5}, graph.Shape{5}),
 	}, nil},
 	{"LayerNormalization", []Example{
 		ex(func(in []*G.Node) *G.Node { return LayerNorm(in[0], in[1], in[2], -1, 1e-5) },
