@@ -64,10 +64,10 @@ func (m *Model) lift(l Lifting) (*Network, error) {
 	n := &Network{model: m, opset: m.Opset(), producers: m.producers(), reads: map[string]int{}, weights: map[string]*weight{}, consts: map[string]graph.Array{}, lifting: l}
 	read := map[string]bool{} // what nothing reads has no part in any cost
 	for _, node := range m.proto.Graph.Node {
-		reads(node, func(name string) { n.reads[name]++ })
-		if !is(node, "Identity") {
-			reads(node, func(name string) { read[name] = true })
-		}
+		reads(node, func(name string) {
+			n.reads[name]++
+			read[name] = read[name] || !is(node, "Identity")
+		})
 	}
 	for _, out := range m.proto.Graph.Output {
 		n.reads[out.GetName()]++

@@ -48,6 +48,9 @@ func (normGemm) rows(x graph.Shape) graph.Shape {
 	return graph.Shape{x[:last].Size(), x[last]}
 }
 
+// out is the shape of what comes of x [..,D].
+func (normGemm) out(x graph.Shape, k int) graph.Shape { return append(x[:len(x)-1].Clone(), k) }
+
 func (o normGemm) Infer(in []graph.Shape) []graph.Shape {
 	arity(o.Name(), in, 5)
 	x, w := in[0], in[3]
@@ -57,18 +60,14 @@ func (o normGemm) Infer(in []graph.Shape) []graph.Shape {
 	rows := o.rows(x)
 	y := o.linear.Infer([]graph.Shape{rows, w, in[4]})[0]
 	of := o.norm().Infer([]graph.Shape{rows, in[1], in[2]})
-	return []graph.Shape{append(x[:len(x)-1].Clone(), y[1]), rows, of[1], w}
+	return []graph.Shape{o.out(x, y[1]), rows, of[1], w}
 }
 
 func (o normGemm) Eval(in []graph.Array) []graph.Array {
-	shapes := []graph.Shape{}
-	for _, a := range in {
-		shapes = append(shapes, a.Shape)
-	}
 	x, scale, w := graph.Array{Shape: o.rows(in[0].Shape), F: in[0].F}, in[1], in[3]
 	normed, unit := o.norm().Eval([]graph.Array{x, scale, in[2]}), o.norm().Eval([]graph.Array{x, filled(scale.Shape, 1)})
 	y := o.linear.Eval([]graph.Array{normed[0], w, in[4]})[0]
-	y.Shape = o.Infer(shapes)[0]
+	y.Shape = o.out(in[0].Shape, y.Shape[1])
 	scaled := mul().Eval([]graph.Array{w, {Shape: o.along(scale.Shape[0]), F: scale.F}})[0]
 	return []graph.Array{y, unit[0], unit[2], scaled}
 }
@@ -102,8 +101,7 @@ func (o normGemm) Grad(in []*G.Node, y, dy *G.Node) []*G.Node {
 // Lower emits the operators as they are; but for a gradient those of one matrix, with scale and bias in the weights.
 func (o normGemm) Lower(e graph.Emitter, in []graph.Operand) []string {
 	x, scale, bias, w, b := in[0], in[1], in[2], in[3], in[4]
-	rows, last, k := o.rows(x.Shape), len(x.Shape)-1, b.Shape[0]
-	out := append(x.Shape[:last].Clone(), k)
+	rows, last, out := o.rows(x.Shape), len(x.Shape)-1, o.out(x.Shape, b.Shape[0])
 	matrix := func(x string) graph.Operand {
 		if last > 1 {
 			x = emitReshape(e, x, rows, []int{-1, rows[1]})
