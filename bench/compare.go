@@ -14,7 +14,7 @@ type row struct {
 	Ours      float64 `json:"ours_ms"`    // median of a step
 	PyTorch   float64 `json:"pytorch_ms"` // median of a step
 	Ratio     float64 `json:"ratio"`      // ours to PyTorch's
-	OursMB    float64 `json:"ours_mb"`    // largest resident set, in 10⁶ bytes, at the network's large batch
+	OursMB    float64 `json:"ours_mb"`    // largest resident set, in 10⁶ bytes, at the network's large batch; median of processes
 	PyTorchMB float64 `json:"pytorch_mb"`
 	PeakShare float64 `json:"peak_share"` // multiply-adds over time, as a share of a large matrix product's rate
 }
@@ -22,8 +22,9 @@ type row struct {
 // pause lets threads that spin after one side's turn fall asleep before the other's.
 const pause = 200 * time.Millisecond
 
-// memorySteps are enough for buffers to have been made and used again.
-const memorySteps = 4
+// memorySteps are enough for buffers to have been made and used again; the peak of the peer still varies by a tenth from one of
+// memoryRuns processes to the next.
+const memorySteps, memoryRuns = 4, 3
 
 // compare measures every network on every side and prints what it finds as it goes. Each network has a row against
 // each setup of PyTorch.
@@ -61,17 +62,22 @@ func (n network) compare(ctx context.Context, o options, out io.Writer) (rows []
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(out, "  peak memory at batch %d: distill %.0f MB\n", n.large, mb)
+	fmt.Fprintf(out, "  peak memory at batch %d: distill %v MB\n", n.large, mb)
+	peers := map[string]spread{} // by layout, as memory is measured as the peer comes
 	for i, s := range setups {
 		theirs := spreadOf(ms[1+i])
+		measured, ok := peers[s.layout]
+		if !ok {
+			if measured, err = n.memory(ctx, o, s.peer()); err != nil {
+				return nil, err
+			}
+			peers[s.layout] = measured
+		}
 		r := row{
 			Network: s.of(n.name), Ours: round(mine.median), PyTorch: round(theirs.median), Ratio: round(mine.median / theirs.median),
-			OursMB: mb, PeakShare: round(share),
+			OursMB: round(mb.median), PyTorchMB: round(measured.median), PeakShare: round(share),
 		}
-		if r.PyTorchMB, err = n.memory(ctx, o, s.peer()); err != nil {
-			return nil, err
-		}
-		fmt.Fprintf(out, "  %s: %v ms, ratio %.2f; %.0f MB, ratio %.2f\n", s.side(), theirs, r.Ratio, r.PyTorchMB, mb/r.PyTorchMB)
+		fmt.Fprintf(out, "  %s: %v ms, ratio %.2f; %v MB, ratio %.2f\n", s.side(), theirs, r.Ratio, measured, mb.median/measured.median)
 		rows = append(rows, r)
 	}
 	return rows, nil
@@ -128,8 +134,20 @@ func (n network) time(ctx context.Context, o options, out io.Writer) (ms [][]flo
 	return ms[:last], ms[last], nil
 }
 
-// memory is the peak resident set of a fresh process that trains at the large batch, in 10⁶ bytes.
-func (n network) memory(ctx context.Context, o options, start side) (mb float64, err error) {
+// memory is the peak resident set of fresh processes that train at the large batch, in 10⁶ bytes.
+func (n network) memory(ctx context.Context, o options, start side) (spread, error) {
+	var mb []float64
+	for range memoryRuns {
+		peak, err := n.peak(ctx, o, start)
+		if err != nil {
+			return spread{}, err
+		}
+		mb = append(mb, peak/1e6)
+	}
+	return spreadOf(mb), nil
+}
+
+func (n network) peak(ctx context.Context, o options, start side) (bytes float64, err error) {
 	c, err := start(ctx)
 	if err != nil {
 		return 0, err
@@ -141,9 +159,9 @@ func (n network) memory(ctx context.Context, o options, start side) (mb float64,
 	if _, err := c.steps(memorySteps); err != nil {
 		return 0, err
 	}
-	bytes, err := c.numbers("memory")
+	peak, err := c.numbers("memory")
 	if err != nil {
 		return 0, err
 	}
-	return round(bytes[0] / 1e6), nil
+	return peak[0], nil
 }
