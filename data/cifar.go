@@ -46,12 +46,13 @@ func readCIFAR(file io.Reader, _ string, _ int) ([]record, [3]int, error) {
 
 // decodeCIFAR reads records, gzipped or not, at most limit of them, and checks their labels.
 func decodeCIFAR(r io.Reader, limit int) ([]byte, error) {
+	onDisk := sizeOf(r)
 	r, err := unzipped(r) // no label is as large as the first byte of a gzip file
 	if err != nil {
 		return nil, err
 	}
 	size := limit * cifarRecord
-	b, err := io.ReadAll(io.LimitReader(r, int64(size)+1))
+	b, err := readUpTo(r, size+1, onDisk)
 	if err != nil {
 		return nil, fmt.Errorf("after %d bytes: %w", len(b), err)
 	}

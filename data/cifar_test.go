@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"distill/internal/hint"
 )
@@ -279,4 +281,22 @@ func FuzzParseSelector(f *testing.F) {
 			t.Errorf("%q gives %+v", text, s)
 		}
 	})
+}
+
+func TestReadingStopsAtTheEndOrTheLimitWhateverIsExpected(t *testing.T) {
+	const content = "0123456789"
+	for _, limit := range []int{1, 9, 10, 11, 4000} {
+		for _, expected := range []int{0, 9, 10, 11, 3000} {
+			b, err := readUpTo(iotest.HalfReader(strings.NewReader(content)), limit, expected)
+			if want := content[:min(limit, len(content))]; err != nil || string(b) != want {
+				t.Errorf("limit %d, expected %d: %q, %v; want %q", limit, expected, b, err, want)
+			}
+			if cap(b) > 3*limit+8 { // it may grow, but not by what is expected
+				t.Errorf("limit %d, expected %d: room for %d bytes", limit, expected, cap(b))
+			}
+		}
+	}
+	if b, err := readUpTo(io.MultiReader(strings.NewReader(content), iotest.ErrReader(io.ErrNoProgress)), 4000, 0); err != io.ErrNoProgress || string(b) != content {
+		t.Errorf("%q, %v before an error", b, err)
+	}
 }

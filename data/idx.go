@@ -105,6 +105,7 @@ func openLabels(images string) (*os.File, error) {
 // them. The format is that of MNIST's page: two zero bytes, the type 8, the number of dimensions, the size of each as four
 // bytes, highest first, and then the elements.
 func decodeIDX(r io.Reader, dims, limit int) (b []byte, shape []int, err error) {
+	onDisk := sizeOf(r)
 	if r, err = unzipped(r); err != nil {
 		return nil, nil, err
 	}
@@ -130,8 +131,8 @@ func decodeIDX(r io.Reader, dims, limit int) (b []byte, shape []int, err error) 
 		shape = append(shape, int(d))
 		size *= int(d)
 	}
-	// The header may lie: room is made for what comes, not for what it claims.
-	b, err = io.ReadAll(io.LimitReader(r, int64(size)+1))
+	// The header may lie: room is made for what the file has or what comes, not for what it claims.
+	b, err = readUpTo(r, size+1, onDisk)
 	switch {
 	case err != nil:
 		err = fmt.Errorf("after %d bytes: %w", len(header)+len(b), err)

@@ -296,6 +296,37 @@ func unzipped(r io.Reader) (io.Reader, error) {
 	return in, nil
 }
 
+// sizeOf is how many bytes a file has on disk; 0 for what is no file.
+func sizeOf(r io.Reader) int {
+	f, ok := r.(fs.File)
+	if !ok {
+		return 0
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return 0
+	}
+	return int(info.Size())
+}
+
+// readUpTo is io.ReadAll of at most limit bytes, with room for those expected at once: growing step by step copies them five times.
+func readUpTo(r io.Reader, limit, expected int) ([]byte, error) {
+	b := make([]byte, 0, min(expected, limit)+1) // the last of which is for what ends there
+	r = io.LimitReader(r, int64(limit))
+	for {
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if err == io.EOF {
+			return b, nil
+		} else if err != nil {
+			return b, err
+		}
+	}
+}
+
 func (f *recordFolder) source(spans []span) *records {
 	src := &records{shape: f.first.shape, classes: f.classes}
 	for _, s := range spans {
