@@ -26,15 +26,15 @@ func (b *blocker) areRows(s graph.Shape) bool {
 
 // A convolution reads a sample once for each few blocks of channels that it makes, from a cache if the sample has few rows.
 const (
-	sampleRows = 512 // at most, unless there were more samples than
-	maxSamples = 16
+	sampleRows = 64 // at most so many times a block, which is as wide as a vector: a core with wide ones has more cache
+	maxSamples = 16 // at most, however many rows
 )
 
 // imageOf is the shape [N,D,H,W] of the images that rows of a shape are.
 func (b *blocker) imageOf(s graph.Shape) graph.Shape {
 	width := s[len(s)-1]
 	samples, rows := 1, s.Size()/width
-	for rows > sampleRows && samples < maxSamples && rows%(2*b.block) == 0 {
+	for rows > sampleRows*b.block && samples < maxSamples && rows%(2*b.block) == 0 {
 		samples, rows = 2*samples, rows/2
 	}
 	return graph.Shape{samples, width, b.block, rows / b.block}
