@@ -106,6 +106,8 @@ func newORTStep(p *graph.Program, s *graph.Store, opts Options, target graph.Tar
 	if err != nil {
 		return nil, err
 	}
+	// What is laid out in blocks is as ONNX Runtime's own passes would leave it, and they take as long as all else that a session needs.
+	opts.DisableOptimization = opts.DisableOptimization || target.Block > 0
 	inputs, outputs := signature(p)
 	o := &ortStep{program: p, store: s, spare: map[string]graph.Tensor{}, wrapped: map[*float32]ort.Value{}}
 	var sessions errgroup.Group // each takes as long as the other

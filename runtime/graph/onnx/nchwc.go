@@ -35,6 +35,10 @@ func (m *Model) layBlocks(shapes map[string]graph.Shape, l Lowering) error {
 		b.plain(out.GetName())
 	}
 	b.nodes = b.needed(m.proto.Graph.Output)
+	if err := b.shareEqual(m.proto.Graph.Output); err != nil {
+		return err
+	}
+	b.splitSlices()
 	b.copySums()
 	m.proto.Graph.Node = b.nodes
 	m.proto.Graph.Initializer = append(m.proto.Graph.Initializer, b.consts...)

@@ -247,3 +247,78 @@ func TestLoweringMovesTakesNoTimeThatDoubles(t *testing.T) {
 	})
 	lowered(t, p, onnx.Lowering{Target: graph.Target{Fused: true, Block: 16}})
 }
+
+func TestPartsOfAnAxisAreOneSplit(t *testing.T) {
+	cut := func(x *G.Node, axis, from, to int) *G.Node {
+		return op.Slice(x, op.Range{Axis: axis, From: from, To: to})
+	}
+	beside := func(parts ...*G.Node) *G.Node { return op.Concat(1, parts...) }
+	for _, c := range []struct {
+		name           string
+		describe       func(x *G.Node) *G.Node
+		splits, slices int
+	}{
+		{"all, in order", func(x *G.Node) *G.Node { return beside(op.Split(x, 1, 4, 20, 8)...) }, 1, 0},
+		{"all, the last first", func(x *G.Node) *G.Node { return beside(op.Sin(cut(x, 1, 12, 32)), cut(x, 1, 0, 12)) }, 1, 0},
+		{"all, and one of them twice", func(x *G.Node) *G.Node {
+			return beside(op.Sin(cut(x, 1, 12, 32)), cut(x, 1, 0, 12), op.Neg(cut(x, 1, 0, 12)))
+		}, 1, 0},
+		{"of each of two axes", func(x *G.Node) *G.Node {
+			return op.Mul(beside(op.Split(op.Sin(x), 1, 16, 16)...), op.Concat(2, op.Split(op.Sin(x), 2, 2, 4)...))
+		}, 2, 0},
+		{"none after the last", func(x *G.Node) *G.Node { return beside(cut(x, 1, 0, 12), cut(x, 1, 12, 31)) }, 0, 2},
+		{"none before the first", func(x *G.Node) *G.Node { return beside(cut(x, 1, 1, 12), cut(x, 1, 12, 32)) }, 0, 2},
+		{"a gap", func(x *G.Node) *G.Node { return beside(cut(x, 1, 0, 12), cut(x, 1, 13, 32)) }, 0, 2},
+		{"an overlap", func(x *G.Node) *G.Node { return beside(cut(x, 1, 0, 13), cut(x, 1, 12, 32)) }, 0, 2},
+		{"by steps of two", func(x *G.Node) *G.Node {
+			return beside(op.Slice(x, op.Range{Axis: 1, To: 16, Step: 2}), cut(x, 1, 16, 32))
+		}, 0, 2},
+		{"of two axes at once", func(x *G.Node) *G.Node {
+			half := func(from, to int) *G.Node {
+				return op.Slice(x, op.Range{Axis: 1, From: from, To: to}, op.Range{Axis: 2, To: 3})
+			}
+			return beside(half(0, 16), half(16, 32))
+		}, 0, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := built(t, graph.Training, func(g *graph.Graph) {
+				g.Output("y", c.describe(g.Input("x", graph.Float32, 16, 32, 6, 6)))
+			})
+			m, _ := lowered(t, p, onnx.Lowering{Target: graph.Target{Fused: true, Block: 16}})
+			count := map[string]int{}
+			for _, n := range decoded(t, m).Graph.Node {
+				count[n.GetOpType()]++
+			}
+			if count["Split"] != c.splits || count["Slice"] != c.slices {
+				t.Errorf("%d Splits and %d Slices, want %d and %d", count["Split"], count["Slice"], c.splits, c.slices)
+			}
+		})
+	}
+}
+
+func TestWhatIsComputedTwiceIsSharedUnlessBothAreGivenOut(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		describe func(g *graph.Graph, x *G.Node)
+		want     int // nodes of one input
+	}{
+		{"read", func(g *graph.Graph, x *G.Node) { g.Output("y", op.Mul(op.Exp(op.Sin(x)), op.Exp(op.Sin(x)))) }, 2},
+		{"given out under two names", func(g *graph.Graph, x *G.Node) { g.Output("y", op.Sin(x)); g.Output("z", op.Sin(x)) }, 2},
+		{"of two images", func(g *graph.Graph, x *G.Node) { g.Output("y", op.Mul(op.Sin(x), op.Sin(op.Neg(x)))) }, 3},
+		{"with another attribute", func(g *graph.Graph, x *G.Node) { g.Output("y", op.Mul(op.LeakyRelu(x, 0.1), op.LeakyRelu(x, 0.2))) }, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := built(t, graph.Training, func(g *graph.Graph) { c.describe(g, g.Input("x", graph.Float32, 16, 32, 6, 6)) })
+			m, _ := lowered(t, p, onnx.Lowering{Target: graph.Target{Fused: true, Block: 16}})
+			var left []string
+			for _, n := range decoded(t, m).Graph.Node {
+				if len(n.Input) == 1 {
+					left = append(left, n.GetOpType())
+				}
+			}
+			if len(left) != c.want {
+				t.Errorf("there are %q, want %d operators", left, c.want)
+			}
+		})
+	}
+}

@@ -79,20 +79,8 @@ func elementsAt(s graph.Shape, axis int, some []int) []int {
 // sliced is the range of pieces that a Slice of one axis takes, by steps of one; -1 for the axis where it is another Slice, or
 // cuts through pieces.
 func (b *blocker) sliced(n *pb.NodeProto) (axis, from, to int) {
-	var of [4]int // starts, ends, axes and steps
-	for i := range of {
-		v := b.ints[input(n, i+1)]
-		if len(v) != 1 {
-			return -1, 0, 0
-		}
-		of[i] = int(v[0])
-	}
-	s := b.shapes[n.Input[0]]
-	from, to, axis = of[0], min(of[1], s[of[2]]), of[2]
-	if of[3] != 1 {
-		return -1, 0, 0
-	}
-	if axis == len(s)-1 {
+	axis, from, to = b.cut(n)
+	if s := b.shapes[n.Input[0]]; axis == len(s)-1 {
 		if from%b.block+to%b.block > 0 {
 			return -1, 0, 0
 		}
