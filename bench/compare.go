@@ -22,8 +22,8 @@ type row struct {
 // pause lets threads that spin after one side's turn fall asleep before the other's.
 const pause = 200 * time.Millisecond
 
-// memorySteps are enough for buffers to have been made and used again; the peak of the peer still varies by a tenth from one of
-// memoryRuns processes to the next.
+// memorySteps are enough for buffers to have been made and used again. There are memoryRuns processes, since the peer's peak varies by
+// a tenth from one to the next.
 const memorySteps, memoryRuns = 4, 3
 
 // compare measures every network on every side and prints what it finds as it goes. Each network has a row against

@@ -6,12 +6,12 @@ import (
 	"slices"
 )
 
-// spread sums up times in milliseconds.
+// spread sums up measurements.
 type spread struct{ min, q1, median, q3 float64 }
 
-// spreadOf wants at least one time; quartiles are interpolated.
-func spreadOf(ms []float64) spread {
-	sorted := slices.Sorted(slices.Values(ms))
+// spreadOf wants at least one measurement; quartiles are interpolated.
+func spreadOf(list []float64) spread {
+	sorted := slices.Sorted(slices.Values(list))
 	at := func(p float64) float64 {
 		i := p * float64(len(sorted)-1)
 		low := int(i)

@@ -46,8 +46,7 @@ func readCIFAR(file io.Reader, _ string, _ int) ([]record, [3]int, error) {
 
 // decodeCIFAR reads records, gzipped or not, at most limit of them, and checks their labels.
 func decodeCIFAR(r io.Reader, limit int) ([]byte, error) {
-	onDisk := sizeOf(r)
-	r, err := unzipped(r) // no label is as large as the first byte of a gzip file
+	r, onDisk, err := unzipped(r) // no label is as large as the first byte of a gzip file
 	if err != nil {
 		return nil, err
 	}

@@ -283,20 +283,41 @@ func FuzzParseSelector(f *testing.F) {
 	})
 }
 
-func TestReadingStopsAtTheEndOrTheLimitWhateverIsExpected(t *testing.T) {
+func TestReadingStopsAtTheEndOrTheLimitWhateverTheDiskSays(t *testing.T) {
 	const content = "0123456789"
 	for _, limit := range []int{1, 9, 10, 11, 4000} {
-		for _, expected := range []int{0, 9, 10, 11, 3000} {
-			b, err := readUpTo(iotest.HalfReader(strings.NewReader(content)), limit, expected)
+		for _, onDisk := range []int64{0, 9, 10, 11, 3000, 1 << 62} {
+			b, err := readUpTo(iotest.HalfReader(strings.NewReader(content)), limit, onDisk)
 			if want := content[:min(limit, len(content))]; err != nil || string(b) != want {
-				t.Errorf("limit %d, expected %d: %q, %v; want %q", limit, expected, b, err, want)
-			}
-			if cap(b) > 3*limit+8 { // it may grow, but not by what is expected
-				t.Errorf("limit %d, expected %d: room for %d bytes", limit, expected, cap(b))
+				t.Errorf("limit %d, %d on disk: %q, %v; want %q", limit, onDisk, b, err, want)
 			}
 		}
 	}
-	if b, err := readUpTo(io.MultiReader(strings.NewReader(content), iotest.ErrReader(io.ErrNoProgress)), 4000, 0); err != io.ErrNoProgress || string(b) != content {
-		t.Errorf("%q, %v before an error", b, err)
+	for _, onDisk := range []int64{0, 5, 10, 20} {
+		b, err := readUpTo(io.MultiReader(strings.NewReader(content), iotest.ErrReader(io.ErrNoProgress)), 4000, onDisk)
+		if err != io.ErrNoProgress || string(b) != content {
+			t.Errorf("%d on disk: %q, %v before an error", onDisk, b, err)
+		}
+	}
+}
+
+func TestAFilesBytesAreMadeRoomForOnce(t *testing.T) {
+	for name, wanted := range map[string]int{"plain": 5 * cifarRecord, "plain.gz": 0} {
+		content := cifarBytes(5)
+		if wanted == 0 {
+			content = gzipped(t, content)
+		}
+		f, err := os.Open(filepath.Join(writeFiles(t, map[string][]byte{name: content}), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		r, onDisk, err := unzipped(f)
+		if err != nil || onDisk != int64(wanted) {
+			t.Fatalf("%s: %d bytes on disk, %v; want %d", name, onDisk, err, wanted)
+		}
+		if b, err := readUpTo(r, 5*cifarRecord+1, onDisk); err != nil || len(b) != 5*cifarRecord || wanted > 0 && cap(b) != wanted {
+			t.Errorf("%s: %d bytes in room for %d, %v", name, len(b), cap(b), err)
+		}
 	}
 }

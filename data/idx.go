@@ -105,8 +105,8 @@ func openLabels(images string) (*os.File, error) {
 // them. The format is that of MNIST's page: two zero bytes, the type 8, the number of dimensions, the size of each as four
 // bytes, highest first, and then the elements.
 func decodeIDX(r io.Reader, dims, limit int) (b []byte, shape []int, err error) {
-	onDisk := sizeOf(r)
-	if r, err = unzipped(r); err != nil {
+	r, onDisk, err := unzipped(r)
+	if err != nil {
 		return nil, nil, err
 	}
 	header := make([]byte, 4+4*dims)
@@ -131,7 +131,7 @@ func decodeIDX(r io.Reader, dims, limit int) (b []byte, shape []int, err error) 
 		shape = append(shape, int(d))
 		size *= int(d)
 	}
-	// The header may lie: room is made for what the file has or what comes, not for what it claims.
+	// The header may lie: room is made for what the file has or, compressed, for what comes, not for what it claims.
 	b, err = readUpTo(r, size+1, onDisk)
 	switch {
 	case err != nil:

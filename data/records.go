@@ -287,44 +287,39 @@ func openRegular(path string) (*os.File, fs.FileInfo, error) {
 }
 
 // unzipped undoes the compression of a file, where there is one. No record file that is not compressed begins as a gzip
-// file does.
-func unzipped(r io.Reader) (io.Reader, error) {
+// file does. size is how many bytes a file that is not compressed has; 0 where only reading it says so.
+func unzipped(r io.Reader) (out io.Reader, size int64, err error) {
 	in := bufio.NewReader(r)
 	if magic, _ := in.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		return gzip.NewReader(in)
+		out, err = gzip.NewReader(in)
+		return out, 0, err
 	}
-	return in, nil
+	if f, ok := r.(fs.File); ok {
+		info, err := f.Stat()
+		if err != nil {
+			return nil, 0, err
+		}
+		size = info.Size()
+	}
+	return in, size, nil
 }
 
-// sizeOf is how many bytes a file has on disk; 0 for what is no file.
-func sizeOf(r io.Reader) int {
-	f, ok := r.(fs.File)
-	if !ok {
-		return 0
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return 0
-	}
-	return int(info.Size())
-}
-
-// readUpTo is io.ReadAll of at most limit bytes, with room for those expected at once: growing step by step copies them five times.
-func readUpTo(r io.Reader, limit, expected int) ([]byte, error) {
-	b := make([]byte, 0, min(expected, limit)+1) // the last of which is for what ends there
-	r = io.LimitReader(r, int64(limit))
-	for {
-		if len(b) == cap(b) {
-			b = append(b, 0)[:len(b)]
+// readUpTo is io.ReadAll of at most limit bytes. For those that a file has on disk it makes room once: io.ReadAll allocates more than
+// twice as much, and the collector stops it meanwhile.
+func readUpTo(r io.Reader, limit int, onDisk int64) ([]byte, error) {
+	b := make([]byte, min(int64(limit), onDisk))
+	n, err := io.ReadFull(r, b)
+	if n < len(b) {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			err = nil
 		}
-		n, err := r.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		if err == io.EOF {
-			return b, nil
-		} else if err != nil {
-			return b, err
-		}
+		return b[:n], err
 	}
+	rest, err := io.ReadAll(io.LimitReader(r, int64(limit-n)))
+	if n == 0 {
+		return rest, err
+	}
+	return append(b, rest...), err
 }
 
 func (f *recordFolder) source(spans []span) *records {

@@ -106,8 +106,7 @@ func newORTStep(p *graph.Program, s *graph.Store, opts Options, target graph.Tar
 	if err != nil {
 		return nil, err
 	}
-	// What is laid out in blocks is as ONNX Runtime's own passes would leave it, and they take as long as all else that a session needs.
-	opts.DisableOptimization = opts.DisableOptimization || target.Block > 0
+	opts.DisableOptimization = opts.DisableOptimization || runsAsWritten(p, m)
 	inputs, outputs := signature(p)
 	o := &ortStep{program: p, store: s, spare: map[string]graph.Tensor{}, wrapped: map[*float32]ort.Value{}}
 	var sessions errgroup.Group // each takes as long as the other
@@ -140,6 +139,10 @@ func newORTStep(p *graph.Program, s *graph.Store, opts Options, target graph.Tar
 	}
 	return o, nil
 }
+
+// runsAsWritten reports whether ONNX Runtime's own passes over the graph are left out: in a training step in blocks they find little,
+// and take twice as long as all else that a session needs. In inference they join more, as x·Sigmoid(x).
+func runsAsWritten(p *graph.Program, m *onnx.Model) bool { return len(p.Updates) > 0 && m.InBlocks() }
 
 // signature lists what a lowered Program takes and gives, in order.
 func signature(p *graph.Program) (inputs, outputs []IO) {

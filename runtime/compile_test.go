@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"distill/runtime/graph"
+	"distill/runtime/graph/onnx"
 	"distill/runtime/graph/op"
 )
 
@@ -76,6 +77,46 @@ func TestProgramsOverOneStoreShareTensorsByName(t *testing.T) {
 		}
 		if w, _ := s.Tensor("w"); !slices.Equal(w.F, []float32{5, 5, 5}) {
 			t.Errorf("%s: after a tensor was set, a step of rate 1 gives %v", engine, w.F)
+		}
+	}
+}
+
+func TestOnlyATrainingStepInBlocksRunsAsItIsWritten(t *testing.T) {
+	plain, _ := sharing(t)
+	images := func(update bool) *graph.Program {
+		p, err := graph.Build(graph.Training, func(g *graph.Graph) {
+			w := g.Param("w", graph.Shape{32, 32, 3, 3}, graph.Constant(1))
+			y := op.Conv(g.Input("x", graph.Float32, 16, 32, 6, 6), w, nil, op.ConvAttrs{Pads: [4]int{1, 1, 1, 1}})
+			cost := op.ReduceMean(op.Mul(y, y), nil, false)
+			g.Output("cost", cost)
+			if update {
+				g.Update("w", op.Sub(w, g.Grad(cost)[0].Grad))
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	blocks := graph.Target{Fused: true, Block: 16}
+	for _, c := range []struct {
+		name   string
+		p      *graph.Program
+		target graph.Target
+		want   bool
+	}{
+		{"a step in blocks", images(true), blocks, true},
+		{"a step on a processor without blocks", images(true), graph.Target{Fused: true}, false},
+		{"a step in float16", images(true), graph.Target{Fused: true, Block: 16, Half: true}, false},
+		{"a step without images", plain, blocks, false},
+		{"inference", images(false), blocks, false},
+	} {
+		m, err := onnx.Lower(c.p, onnx.Lowering{Target: c.target})
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if got := runsAsWritten(c.p, m); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -119,6 +120,11 @@ func (m *Model) SHA256() string { return m.sha256 }
 // LaidOut are weights of convolutions that Lower was given and laid out for a target with blocks: inputs of the model, after all
 // others and by name, which every run takes. As initializers ONNX Runtime would copy them several times.
 func (m *Model) LaidOut() map[string]graph.Tensor { return m.laidOut }
+
+// InBlocks reports whether Lower laid out images, or rows, in blocks of channels.
+func (m *Model) InBlocks() bool {
+	return slices.ContainsFunc(m.proto.Graph.Node, func(n *pb.NodeProto) bool { return n.GetDomain() == nchwcDomain })
+}
 
 // Winograd counts the convolutions that Lower wrote by Winograd's algorithm, for a target that has it; gradients do not count.
 func (m *Model) Winograd() int { return m.winograd }

@@ -176,8 +176,8 @@ func (b *blocker) copySums() {
 	all := b.nodes
 	b.nodes = nil
 	for _, n := range all {
-		image, shape := input(n, 3), b.sums[n.Output[0]]
-		if n.GetOpType() == "Conv" && image != "" && shape.Size() <= cached {
+		image := input(n, 3)
+		if shape, ok := b.sums[n.Output[0]]; ok && n.GetOpType() == "Conv" && image != "" && shape.Size() <= cached {
 			before := ancestors(n, makers)
 			if slices.ContainsFunc(readers[image], func(r *pb.NodeProto) bool { return r != n && !before[r] }) {
 				n.Input[3] = b.affine(image, shape, "", "", "")

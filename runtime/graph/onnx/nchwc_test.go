@@ -296,6 +296,20 @@ func TestPartsOfAnAxisAreOneSplit(t *testing.T) {
 	}
 }
 
+func TestPartsThatAreGivenOutKeepTheirNames(t *testing.T) {
+	p := built(t, graph.Training, func(g *graph.Graph) {
+		parts := op.Split(g.Input("x", graph.Float32, 16, 32, 6, 6), 1, 12, 20)
+		g.Output("y", op.Neg(parts[1]))
+		g.Output("second", parts[1])
+		g.Output("first", parts[0])
+	})
+	m, _ := lowered(t, p, onnx.Lowering{Target: graph.Target{Fused: true, Block: 16}})
+	n := decoded(t, m).Graph.Node[0]
+	if want := []string{"first", "second"}; n.GetOpType() != "Split" || !slices.Equal(n.Output, want) {
+		t.Errorf("the first node is a %s of %q, want a Split of %q", n.GetOpType(), n.Output, want)
+	}
+}
+
 func TestWhatIsComputedTwiceIsSharedUnlessBothAreGivenOut(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -304,6 +318,12 @@ func TestWhatIsComputedTwiceIsSharedUnlessBothAreGivenOut(t *testing.T) {
 	}{
 		{"read", func(g *graph.Graph, x *G.Node) { g.Output("y", op.Mul(op.Exp(op.Sin(x)), op.Exp(op.Sin(x)))) }, 2},
 		{"given out under two names", func(g *graph.Graph, x *G.Node) { g.Output("y", op.Sin(x)); g.Output("z", op.Sin(x)) }, 2},
+		{"read, and given out", func(g *graph.Graph, x *G.Node) {
+			y := op.Exp(op.Sin(x))
+			z := op.Sin(x)
+			g.Output("y", op.Mul(y, op.Exp(z)))
+			g.Output("z", z)
+		}, 3},
 		{"of two images", func(g *graph.Graph, x *G.Node) { g.Output("y", op.Mul(op.Sin(x), op.Sin(op.Neg(x)))) }, 3},
 		{"with another attribute", func(g *graph.Graph, x *G.Node) { g.Output("y", op.Mul(op.LeakyRelu(x, 0.1), op.LeakyRelu(x, 0.2))) }, 2},
 	} {

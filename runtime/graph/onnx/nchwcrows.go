@@ -26,8 +26,8 @@ func (b *blocker) areRows(s graph.Shape) bool {
 
 // A convolution reads a sample once for each few blocks of channels that it makes, from a cache if the sample has few rows.
 const (
-	sampleRows = 64 // at most so many times a block, which is as wide as a vector: a core with wide ones has more cache
-	maxSamples = 16 // at most, however many rows
+	sampleRows = 64 // at most so many times a block, unless there were more samples then than maxSamples: with wide vectors comes more cache
+	maxSamples = 16
 )
 
 // imageOf is the shape [N,D,H,W] of the images that rows of a shape are.

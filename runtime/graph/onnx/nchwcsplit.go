@@ -22,13 +22,14 @@ func (b *blocker) cut(n *pb.NodeProto) (axis, from, to int) {
 		of[i] = int(v[0])
 	}
 	s := b.shapes[n.Input[0]]
-	if of[3] != 1 || len(s) == 0 {
-		return -1, 0, 0
+	if of[2] < 0 || of[2] >= len(s) || of[0] < 0 || of[1] < 0 || of[3] != 1 {
+		return -1, 0, 0 // an operator writes no negative ones
 	}
 	return of[2], of[0], min(of[1], s[of[2]])
 }
 
-// shareEqual drops nodes that compute again what one before does, unless the graph gives it out under their name.
+// shareEqual drops nodes that compute again what one before does, unless the graph gives it out under their name; nothing else reads
+// them then.
 func (b *blocker) shareEqual(outputs []*pb.ValueInfoProto) error {
 	given := map[string]bool{}
 	for _, out := range outputs {
@@ -46,14 +47,16 @@ func (b *blocker) shareEqual(outputs []*pb.ValueInfoProto) error {
 			return fmt.Errorf("onnx: lower: node %s: %w", n.GetName(), err)
 		}
 		before := first[string(key)]
-		switch {
-		case before == nil:
+		if before == nil {
 			first[string(key)] = n
 			kept = append(kept, n)
-		case slices.ContainsFunc(n.Output, func(out string) bool { return given[out] }):
+			continue
+		}
+		if slices.ContainsFunc(n.Output, func(out string) bool { return given[out] }) {
 			kept = append(kept, n)
-		default:
-			for i, out := range n.Output {
+		}
+		for i, out := range n.Output {
+			if out != "" {
 				same[out] = before.Output[i]
 			}
 		}
@@ -68,8 +71,7 @@ type part struct {
 	from, to int
 }
 
-// splitSlices makes one Split of Slices that are parts of an axis beside one another and all there are: it copies runs, where a Slice
-// goes from element to element.
+// splitSlices makes one Split of Slices that are parts of an axis beside one another and all there are: it copies longer runs.
 func (b *blocker) splitSlices() {
 	type axisOf struct {
 		value string
@@ -103,7 +105,7 @@ func (b *blocker) splitSlices() {
 			sizes, outputs = append(sizes, p.to-p.from), append(outputs, p.slice.Output[0])
 			needless[p.slice] = p.slice != split
 		}
-		split.OpType, split.Output = proto.String("Split"), outputs
+		split.Name, split.OpType, split.Output = proto.String(split.GetName()+"_split"), proto.String("Split"), outputs
 		split.Input, split.Attribute = []string{of.value, b.vector(sizes...)}, []*pb.AttributeProto{whole("axis", of.axis)}
 	}
 	b.nodes = slices.DeleteFunc(b.nodes, func(n *pb.NodeProto) bool { return needless[n] })
