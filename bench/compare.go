@@ -23,7 +23,7 @@ type row struct {
 const pause = 200 * time.Millisecond
 
 // memorySteps are enough for buffers to have been made and used again. There are memoryRuns processes, since the peer's peak varies by
-// a tenth from one to the next.
+// up to a tenth from one to the next.
 const memorySteps, memoryRuns = 4, 3
 
 // compare measures every network on every side and prints what it finds as it goes. Each network has a row against

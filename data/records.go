@@ -304,8 +304,8 @@ func unzipped(r io.Reader) (out io.Reader, size int64, err error) {
 	return in, size, nil
 }
 
-// readUpTo is io.ReadAll of at most limit bytes. For those that a file has on disk it makes room once: io.ReadAll allocates more than
-// twice as much, and the collector stops it meanwhile.
+// readUpTo is io.ReadAll of at most limit bytes. For those that a file has on disk it makes room once, where io.ReadAll allocates more
+// than twice as much; it need not be told how many there are.
 func readUpTo(r io.Reader, limit int, onDisk int64) ([]byte, error) {
 	b := make([]byte, min(int64(limit), onDisk))
 	n, err := io.ReadFull(r, b)
