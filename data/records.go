@@ -305,7 +305,7 @@ func unzipped(r io.Reader) (out io.Reader, size int64, err error) {
 }
 
 // readUpTo is io.ReadAll of at most limit bytes. For those that a file has on disk it makes room once, where io.ReadAll allocates more
-// than twice as much; it need not be told how many there are.
+// than twice as much. onDisk may be wrong, or 0.
 func readUpTo(r io.Reader, limit int, onDisk int64) ([]byte, error) {
 	b := make([]byte, min(int64(limit), onDisk))
 	n, err := io.ReadFull(r, b)
